@@ -1,0 +1,202 @@
+#include "kernels/attend_few_cpu.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "kernels/elements_cpu.h"
+#include "kernels/entry_rows_cpu.h"
+#include "kernels/stream_batch_cpu.h"
+#include "kernels/vector_loops_cpu.h"
+
+namespace rasq {
+namespace {
+
+struct Scratch {
+  std::vector<float> q;           // [queries, head_dim]: all heads of the kv head, all rows; scaled
+  std::vector<float> memory_q;    // [queries, compressed_dim]: moved into the memory's frame
+  std::vector<float> head;        // [head_dim]
+  std::vector<float> sinks;       // [sinks, head_dim]
+  std::vector<float> entries;     // [entries, compressed_dim]
+  std::vector<float> bias;        // [entries]
+  std::vector<float> logits;      // [queries, keys]: sinks, then window and own, then entries
+  std::vector<float> out;         // [queries, head_dim]
+  std::vector<float> memory_out;  // [compressed_dim]
+};
+
+template <typename T>
+class FewRows {
+ public:
+  FewRows(const StreamAttentionArgs& a, int64_t segment, int64_t kv_head, Scratch& scratch)
+      : a_(a),
+        s_(scratch),
+        index_(segment),
+        kv_head_(kv_head),
+        segment_(a.batch.segments[segment]),
+        chunk_(a.batch.chunks[segment_.chunk]),
+        dim_(a.head_dim),
+        group_(a.num_heads / a.num_kv_heads),
+        num_queries_(group_ * segment_.num_rows),
+        stride_(int64_t{a.num_kv_heads} * a.head_dim),
+        first_position_(FirstPosition(chunk_, segment_)),
+        begin_(std::max<int64_t>(0, segment_.start - a.shape.window_rows)),
+        end_(first_position_ + segment_.num_rows),
+        num_sinks_(std::clamp<int64_t>(segment_.start - a.shape.window_rows, 0, a.shape.sink_rows)),
+        num_entries_(a.reads_memory ? a.selected.count[segment] : 0),
+        num_keys_(num_sinks_ + (end_ - begin_) + num_entries_) {}
+
+  void Run() {
+    s_.head.resize(dim_);
+    s_.logits.resize(num_queries_ * num_keys_);
+    LoadQueries();
+    ScoreSinks();
+    ForWindow(a_.ring_k_offset, a_.k, [this](const T* rows, int64_t num_rows, int64_t offset) {
+      for (int64_t i = 0; i < num_queries_; ++i) {
+        DotRows(rows, stride_, num_rows, &s_.q[i * dim_], dim_, Logits(i) + num_sinks_ + offset);
+      }
+    });
+    if (num_entries_ > 0) ScoreEntries();
+    for (int64_t i = 0; i < num_queries_; ++i) Softmax(i);
+    s_.out.assign(num_queries_ * dim_, 0.0f);
+    const T* sinks = InState(a_.sink_v_offset) + kv_head_ * dim_;
+    for (int64_t i = 0; i < num_queries_; ++i) {
+      AddRows(sinks, stride_, num_sinks_, Logits(i), dim_, &s_.out[i * dim_]);
+    }
+    ForWindow(a_.ring_v_offset, a_.v, [this](const T* rows, int64_t num_rows, int64_t offset) {
+      for (int64_t i = 0; i < num_queries_; ++i) {
+        AddRows(rows, stride_, num_rows, Logits(i) + num_sinks_ + offset, dim_, &s_.out[i * dim_]);
+      }
+    });
+    if (num_entries_ > 0) SumEntries();
+    for (int64_t i = 0; i < num_queries_; ++i) {
+      Scale(&s_.out[i * dim_], 1.0f, static_cast<T*>(a_.out) + Element(i), dim_);
+    }
+  }
+
+ private:
+  // Query i is row i / group_ of the segment's part, head i % group_ of the kv head.
+  int64_t HeadOf(int64_t query) const { return kv_head_ * group_ + query % group_; }
+  int64_t Element(int64_t query) const {
+    return ((segment_.first_row + query / group_) * a_.num_heads + HeadOf(query)) * dim_;
+  }
+  float* Logits(int64_t query) { return &s_.logits[query * num_keys_]; }
+  const T* InState(int64_t offset) const {
+    return reinterpret_cast<const T*>(chunk_.state + offset);
+  }
+
+  void LoadQueries() {
+    s_.q.resize(num_queries_ * dim_);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
+    for (int64_t i = 0; i < num_queries_; ++i) {
+      float* q = &s_.q[i * dim_];
+      LoadElements(a_.element, static_cast<const T*>(a_.q) + Element(i), q, dim_);
+      Scale(q, scale, q, dim_);
+    }
+  }
+
+  void ScoreSinks() {
+    s_.sinks.resize(num_sinks_ * dim_);
+    const T* sinks = InState(a_.sink_k_offset) + kv_head_ * dim_;
+    for (int64_t j = 0; j < num_sinks_; ++j) {
+      LoadElements(a_.element, sinks + j * stride_, s_.head.data(), dim_);
+      Rotate(s_.head.data(), a_.sink_rotation + (index_ * a_.shape.sink_rows + j) * dim_,
+             &s_.sinks[j * dim_], dim_);
+    }
+    for (int64_t i = 0; i < num_queries_; ++i) {
+      DotRows(s_.sinks.data(), dim_, num_sinks_, &s_.q[i * dim_], dim_, Logits(i));
+    }
+  }
+
+  // The selected entries' keys or values as floats, behind each other.
+  void GatherEntries(bool key) {
+    const int64_t width = a_.compressed_dim;
+    s_.entries.resize(num_entries_ * width);
+    for (int64_t j = 0; j < num_entries_; ++j) {
+      LoadElements(a_.element, EntryRow(a_, index_, kv_head_, j, key), &s_.entries[j * width],
+                   width);
+    }
+  }
+
+  // q~ = P_k^+^T q', and the logits of the entries with their bias.
+  void ScoreEntries() {
+    const int64_t width = a_.compressed_dim;
+    const float* up = a_.key_up + kv_head_ * dim_ * width;
+    GatherEntries(/*key=*/true);
+    s_.bias.resize(num_entries_);
+    for (int64_t i = 0; i < num_queries_; ++i) {
+      RotateBack(&s_.q[i * dim_], a_.memory_rotation + index_ * dim_, s_.head.data(), dim_);
+      s_.memory_q.assign(width, 0.0f);
+      AddRows(up, width, dim_, s_.head.data(), width, s_.memory_q.data());
+      float* logits = Logits(i) + num_sinks_ + (end_ - begin_);
+      DotRows(s_.entries.data(), width, num_entries_, s_.memory_q.data(), width, logits);
+      EntryBias(a_, index_, HeadOf(i), s_.bias.data());
+      Add(logits, s_.bias.data(), logits, num_entries_);
+    }
+  }
+
+  // Logits to weights, in place. Rows of the segment behind the query's own weigh nothing.
+  void Softmax(int64_t query) {
+    float* logits = Logits(query);
+    const int64_t seen = first_position_ + query / group_ + 1 - begin_;
+    std::fill(logits + num_sinks_ + seen, logits + num_sinks_ + (end_ - begin_),
+              -std::numeric_limits<float>::infinity());
+    const float most = MaxLogit(logits, /*scale=*/1, /*bias=*/nullptr, num_keys_);
+    const float sum = ExpLogits(logits, /*scale=*/1, /*bias=*/nullptr, most, logits, num_keys_);
+    Scale(logits, 1.0f / sum, logits, num_keys_);
+  }
+
+  // out += P_v^+ of the weighted entries.
+  void SumEntries() {
+    const int64_t width = a_.compressed_dim;
+    const float* up = a_.value_up + kv_head_ * dim_ * width;
+    GatherEntries(/*key=*/false);
+    for (int64_t i = 0; i < num_queries_; ++i) {
+      s_.memory_out.assign(width, 0.0f);
+      AddRows(s_.entries.data(), width, num_entries_, Logits(i) + num_sinks_ + (end_ - begin_),
+              width, s_.memory_out.data());
+      DotRows(up, width, dim_, s_.memory_out.data(), width, s_.head.data());
+      Add(&s_.out[i * dim_], s_.head.data(), &s_.out[i * dim_], dim_);
+    }
+  }
+
+  // Calls body(rows, num_rows, offset) for the runs of positions from begin_ + offset on: this kv
+  // head's rows, stride_ apart.
+  template <typename Body>
+  void ForWindow(int64_t ring_offset, const void* own, const Body& body) {
+    ForTokenSpans(chunk_, begin_, end_, a_.shape.ring_rows, [&](const TokenSpan& span) {
+      const T* rows = span.in_ring ? InState(ring_offset) : static_cast<const T*>(own);
+      body(rows + span.row * stride_ + kv_head_ * dim_, span.num_rows, span.offset);
+    });
+  }
+
+  const StreamAttentionArgs& a_;
+  Scratch& s_;
+  const int64_t index_;
+  const int64_t kv_head_;
+  const StreamSegment& segment_;
+  const StreamChunk& chunk_;
+  const int64_t dim_;
+  const int64_t group_;
+  const int64_t num_queries_;
+  const int64_t stride_;  // elements between tokens of a kv head
+  const int64_t first_position_;
+  const int64_t begin_;  // window and own segment: positions [begin_, end_)
+  const int64_t end_;
+  const int64_t num_sinks_;
+  const int64_t num_entries_;
+  const int64_t num_keys_;
+};
+
+}  // namespace
+
+void AttendFew(const StreamAttentionArgs& a, int64_t segment, int64_t kv_head) {
+  thread_local Scratch scratch;
+  if (a.element == DType::kBfloat16) {
+    FewRows<bfloat16>(a, segment, kv_head, scratch).Run();
+  } else {
+    FewRows<float>(a, segment, kv_head, scratch).Run();
+  }
+}
+
+}  // namespace rasq

@@ -1,0 +1,103 @@
+// A backend: one device's memory and its versions of the operations. The model is written once
+// against this; CpuOps is linked in, others are modules loaded at run time (OpenOps), so that one
+// package serves machines with and without a GPU, and no GPU library is loaded where there is none.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "kernels/compress_entries.h"
+#include "kernels/copy_rows.h"
+#include "kernels/embed.h"
+#include "kernels/gemm.h"
+#include "kernels/index_tokens.h"
+#include "kernels/replace_entries.h"
+#include "kernels/retrieval_scores.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rotary.h"
+#include "kernels/sample.h"
+#include "kernels/select_entries.h"
+#include "kernels/stream_attention.h"
+#include "kernels/swiglu.h"
+
+namespace rasq {
+
+// Bytes on the device; freed by its destructor. The Ops that made it must outlive it.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ protected:
+  Buffer(std::byte* data, int64_t bytes) : data_(data), bytes_(bytes) {}
+
+ private:
+  std::byte* data_;
+  int64_t bytes_;
+};
+
+// Operations run in the order of the calls. Used by one thread at a time. Arguments' pointers are
+// to this device's memory unless said otherwise.
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  virtual std::string device() const = 0;  // "cpu", "cuda:0"
+  virtual DType element() const = 0;       // of activations between operations, and of the states
+
+  // Zero-filled, aligned to 256 bytes. kResourceExhausted names the size.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t bytes) = 0;
+  virtual int64_t allocated_bytes() const = 0;  // by Allocate and PackMatrix, now alive
+  virtual absl::Status CopyToDevice(void* device, const void* host, int64_t bytes) = 0;
+  virtual absl::Status CopyToHost(void* host, const void* device, int64_t bytes) = 0;  // waits
+  virtual absl::Status CopyOnDevice(void* to, const void* from, int64_t bytes) = 0;
+  virtual absl::Status Zero(void* device, int64_t bytes) = 0;
+
+  // `weight` is in host memory: [out, in] in float32.
+  virtual absl::StatusOr<std::unique_ptr<Matrix>> PackMatrix(const float* weight, int64_t out,
+                                                             int64_t in) = 0;
+
+  virtual absl::Status Gemm(const GemmArgs& args) = 0;
+  virtual absl::Status Embed(const EmbedArgs& args) = 0;
+  virtual absl::Status RmsNorm(const RmsNormArgs& args) = 0;
+  virtual absl::Status Swiglu(const SwigluArgs& args) = 0;
+  virtual absl::Status RotationTable(const RotationTableArgs& args) = 0;
+  virtual absl::Status Rotary(const RotaryArgs& args) = 0;
+  virtual absl::Status IndexTokens(const IndexTokensArgs& args) = 0;
+  virtual absl::Status StageRows(const StageRowsArgs& args) = 0;
+  virtual absl::Status WriteRing(const WriteRingArgs& args) = 0;
+  virtual absl::Status CommitRows(const CommitRowsArgs& args) = 0;
+  virtual absl::Status ReplaceEntries(const ReplaceEntriesArgs& args) = 0;
+  virtual absl::Status RetrievalScores(const RetrievalScoresArgs& args) = 0;
+  virtual absl::Status SelectEntries(const SelectEntriesArgs& args) = 0;
+  virtual absl::Status KeepSinks(const KeepSinksArgs& args) = 0;
+  virtual absl::Status CompressEntries(const CompressEntriesArgs& args) = 0;
+  virtual absl::Status StreamAttention(const StreamAttentionArgs& args) = 0;
+  virtual absl::Status Sample(const SampleArgs& args) = 0;
+};
+
+struct OpsOptions {
+  std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
+  int threads = 0;              // of the CPU backend; 0: one per processor
+  std::string dtype = "auto";   // "auto", "float32", "bfloat16"; auto: bfloat16 where it is fast
+};
+
+// kInvalidArgument names a field with an unknown value; kUnavailable if the device is not there or
+// its module, librasq_NAME.so beside the program or on the library path, cannot be loaded. "auto"
+// takes a GPU where one is, else the CPU.
+absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
+
+// What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
+// kOpsVersion of the caller: a module of another build refuses.
+inline constexpr int kOpsVersion = 1;
+using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
+                               std::string& error);
+inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";
+
+}  // namespace rasq

@@ -1,0 +1,60 @@
+// Attention of a segment's tokens over what its stream remembers, in one softmax. For query i of a
+// segment that starts at p (absolute position p + i), query head h and its kv head:
+//   sinks      j < min(sink_rows, p - window_rows), rotated to where the shape puts them
+//   memory     the selected entries, in compressed space: with q moved into the memory's frame,
+//              q' = R(p + i - (p - window_rows - 1)) q,
+//              logit = <P_k^+^T q', K_c> / sqrt(head_dim) + a_h * score + log_gate - slope_h * age,
+//              age = number of selected entries newer than this one; the sum of V_c is brought back
+//              by P_v^+ once
+//   window     positions [max(0, p - window_rows), p)
+//   its own    positions [p, p + i]
+// Append (many queries a segment) and decode (one) share this contract. Source: algorithm.md 4.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "kernels/base/dtype.h"
+#include "kernels/base/thread_pool.h"
+#include "kernels/select_entries.h"
+#include "kernels/stream_batch.h"
+
+namespace rasq {
+
+struct StreamAttentionArgs {
+  StreamBatch batch;
+  StreamShape shape;
+  DType element;          // of q, k, v, entries and out
+  int32_t num_heads;      // a multiple of num_kv_heads
+  int32_t num_kv_heads;   //
+  int32_t head_dim;       //
+  const void* q;          // [num_rows, num_heads, head_dim], rotated to its own position
+  const void* k;          // [num_rows, num_kv_heads, head_dim], rotated
+  const void* v;          // [num_rows, num_kv_heads, head_dim]
+  int64_t ring_k_offset;  // in the state: [ring_rows, num_kv_heads, head_dim], rotated
+  int64_t ring_v_offset;
+  int64_t sink_k_offset;  // in the state: [sink_rows, num_kv_heads, head_dim], un-rotated
+  int64_t sink_v_offset;
+  const float* sink_rotation;  // [num_segments, sink_rows, head_dim]
+  // Memory; layers without it, and shapes of capacity 0, have reads_memory = false and nulls below.
+  bool reads_memory;
+  int32_t compressed_dim;        // d_c
+  const float* memory_rotation;  // [num_segments, head_dim], at the memory's position
+  SelectedEntries selected;      //
+  int64_t entry_k_offset;        // in the state: [capacity, num_kv_heads, compressed_dim]
+  int64_t entry_v_offset;
+  const void* staged_k;  // [num_staged, num_kv_heads, compressed_dim]
+  const void* staged_v;
+  const float* key_up;        // P_k^+ [num_kv_heads, head_dim, compressed_dim]
+  const float* value_up;      // P_v^+
+  const float* score_weight;  // a [num_heads]
+  const float* age_slope;     // slope [num_heads]
+  void* out;                  // [num_rows, num_heads, head_dim]
+};
+
+absl::Status ValidateStreamAttention(const StreamAttentionArgs& args);
+// A row's result depends on its own segment's part in this batch alone, not on other streams; and
+// not on how many other segments of its stream are in the batch.
+absl::Status StreamAttentionCpu(const StreamAttentionArgs& args, ThreadPool& pool);
+
+}  // namespace rasq

@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/attend_few_cpu.h"
+#include "kernels/attend_tile_cpu.h"
+#include "kernels/base/check_args.h"
+#include "kernels/base/status.h"
+#include "kernels/elements_cpu.h"
+#include "kernels/stream_attention.h"
+#include "kernels/stream_batch_cpu.h"
+
+namespace rasq {
+namespace {
+
+absl::Status ValidateMemory(const StreamAttentionArgs& a) {
+  constexpr char kOp[] = "StreamAttention";
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "capacity", a.shape.capacity, 1));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "compressed_dim", a.compressed_dim, 1, a.head_dim));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "entry_k_offset", a.entry_k_offset, 0));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "entry_v_offset", a.entry_v_offset, 0));
+  if (a.batch.num_chunks == 0) return absl::OkStatus();
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "memory_rotation", a.memory_rotation));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.count", a.selected.count));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.row", a.selected.row));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.score", a.selected.score));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.log_gate", a.selected.log_gate));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "key_up", a.key_up));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "value_up", a.value_up));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "score_weight", a.score_weight));
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "age_slope", a.age_slope));
+  if (a.batch.num_staged == 0) return absl::OkStatus();
+  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "staged_k", a.staged_k));
+  return CheckNotNull(kOp, "staged_v", a.staged_v);
+}
+
+// What the selection says must lie inside the buffer and the staging rows.
+absl::Status CheckSelection(const StreamAttentionArgs& a) {
+  for (int64_t i = 0; i < a.batch.num_segments; ++i) {
+    const StreamChunk& c = a.batch.chunks[a.batch.segments[i].chunk];
+    const int32_t count = a.selected.count[i];
+    if (count < 0 || count > a.shape.max_selected) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("StreamAttention: selected.count[", i, "]=", count));
+    }
+    const int32_t* row = a.selected.row + i * a.shape.max_selected;
+    for (int32_t j = 0; j < count; ++j) {
+      if (row[j] < 0 || row[j] >= a.shape.capacity + NumLeaving(c)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("StreamAttention: segment ", i, ": selected.row[", j, "]=", row[j]));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ValidateStreamAttention(const StreamAttentionArgs& a) {
+  constexpr char kOp[] = "StreamAttention";
+  RASQ_RETURN_IF_ERROR(ValidateBatch(kOp, a.batch));
+  RASQ_RETURN_IF_ERROR(ValidateShape(kOp, a.shape));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "num_kv_heads", a.num_kv_heads, 1));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "num_heads", a.num_heads, 1));
+  if (a.num_heads % a.num_kv_heads != 0) return BadArgument(kOp, "num_heads", a.num_heads);
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "head_dim", a.head_dim, 2));
+  if (a.head_dim % 2 != 0) return BadArgument(kOp, "head_dim", a.head_dim);
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "ring_k_offset", a.ring_k_offset, 0));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "ring_v_offset", a.ring_v_offset, 0));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "sink_k_offset", a.sink_k_offset, 0));
+  RASQ_RETURN_IF_ERROR(CheckRange(kOp, "sink_v_offset", a.sink_v_offset, 0));
+  if (a.batch.num_chunks > 0) {
+    RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "q", a.q));
+    RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "k", a.k));
+    RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "v", a.v));
+    RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "out", a.out));
+    if (a.shape.sink_rows > 0) {
+      RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "sink_rotation", a.sink_rotation));
+    }
+  }
+  return a.reads_memory ? ValidateMemory(a) : absl::OkStatus();
+}
+
+absl::Status StreamAttentionCpu(const StreamAttentionArgs& a, ThreadPool& pool) {
+  RASQ_RETURN_IF_ERROR(ValidateStreamAttention(a));
+  RASQ_RETURN_IF_ERROR(CheckBatchContents("StreamAttention", a.batch, a.shape));
+  if (a.reads_memory) RASQ_RETURN_IF_ERROR(CheckSelection(a));
+  thread_local ChunkKeys keys;
+  keys.Gather(a, pool);
+  const ChunkKeys& gathered = keys;  // of this thread, also inside the tasks
+  const int64_t num_tasks = int64_t{a.batch.num_segments} * a.num_kv_heads;
+  pool.ParallelFor(num_tasks, [&](int64_t task, int /*thread*/) {
+    const int64_t segment = task / a.num_kv_heads;
+    const int64_t kv_head = task % a.num_kv_heads;
+    if (a.batch.segments[segment].num_rows <= kFewRows) {
+      AttendFew(a, segment, kv_head);
+    } else {
+      AttendTile(a, segment, kv_head, gathered);
+    }
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace rasq
