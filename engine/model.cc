@@ -1,0 +1,624 @@
+#include "engine/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/status.h"
+
+namespace rasq {
+
+struct Model::DeviceGroup {
+  const StateLayout* layout;
+  StreamBatch batch;
+  const WritePolicy* write;
+  const ReadPolicy* read;
+  int32_t first_segment, first_chunk, first_staged, first_entry;
+  bool retrieves;  // a segment begins somewhere in it
+};
+
+namespace {
+
+// `pointer` moved on by rows of an array of the element type.
+void* Rows(void* pointer, int64_t rows, int64_t row_elements, DType element) {
+  return static_cast<std::byte*>(pointer) + rows * row_elements * SizeOf(element);
+}
+
+template <typename T>
+absl::StatusOr<std::vector<T>> Fetch(Ops& ops, const void* device, int64_t count) {
+  std::vector<T> values(count);
+  RASQ_RETURN_IF_ERROR(ops.CopyToHost(values.data(), device, count * sizeof(T)));
+  return values;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Create(const Checkpoint& checkpoint,
+                                                     const MemoryConfig& memory,
+                                                     const StepLimits& limits, Ops& ops) {
+  RASQ_ASSIGN_OR_RETURN(Weights weights, LoadWeights(checkpoint, ops));
+  RASQ_ASSIGN_OR_RETURN(Workspace workspace,
+                        Workspace::Create(ops, checkpoint.model(), memory, limits));
+  std::unique_ptr<Model> model(
+      new Model(checkpoint, memory, limits, ops, std::move(weights), std::move(workspace)));
+  const std::vector<double>& inv_freq = model->config_.inv_freq;
+  const int64_t bytes = static_cast<int64_t>(inv_freq.size() * sizeof(double));
+  RASQ_ASSIGN_OR_RETURN(model->inv_freq_, ops.Allocate(bytes));
+  RASQ_RETURN_IF_ERROR(ops.CopyToDevice(model->inv_freq_->data(), inv_freq.data(), bytes));
+  return model;
+}
+
+Model::Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const StepLimits& limits,
+             Ops& ops, Weights weights, Workspace workspace)
+    : config_(checkpoint.model()),
+      memory_(memory),
+      limits_(limits),
+      ops_(ops),
+      weights_(std::move(weights)),
+      workspace_(std::move(workspace)) {}
+
+Model::~Model() = default;
+
+absl::StatusOr<std::vector<StepOutcome>> Model::Step(absl::Span<const StreamStep> streams) {
+  const StepBatch batch = MakeStepBatch(streams);
+  RASQ_CHECK(batch.num_rows() <= limits_.max_rows && batch.num_chunks <= limits_.max_streams &&
+             batch.num_segments <= limits_.MaxSegments(memory_.segment));
+  RASQ_RETURN_IF_ERROR(UploadStep(streams, batch));
+
+  const int64_t rows = batch.num_rows();
+  RASQ_RETURN_IF_ERROR(ops_.Embed({.table = weights_.embedding->data(),
+                                   .element = ops_.element(),
+                                   .token_id = token_,
+                                   .y = workspace_.x,
+                                   .rows = rows,
+                                   .hidden = config_.hidden,
+                                   .vocab = config_.vocab}));
+  for (size_t i = 0; i < streams.size(); ++i) {
+    const int64_t first = batch.last_row[i] + 1 - static_cast<int64_t>(streams[i].tokens.size());
+    for (size_t j = 0; j < streams[i].tokens.size(); ++j) {
+      if (streams[i].tokens[j].embedding == nullptr) continue;
+      RASQ_RETURN_IF_ERROR(ops_.CopyToDevice(workspace_.x + (first + j) * config_.hidden,
+                                             streams[i].tokens[j].embedding.get(),
+                                             config_.hidden * sizeof(float)));
+    }
+  }
+  for (const DeviceGroup& group : groups_) {
+    const StreamShape& shape = group.layout->shape;
+    RASQ_RETURN_IF_ERROR(ops_.RotationTable(
+        {.batch = group.batch,
+         .shape = shape,
+         .inv_freq = reinterpret_cast<const double*>(inv_freq_->data()),
+         .head_dim = config_.head_dim,
+         .row = workspace_.row_rotation,
+         .memory = workspace_.memory_rotation + int64_t{group.first_segment} * config_.head_dim,
+         .sink = workspace_.sink_rotation +
+                 int64_t{group.first_segment} * memory_.sinks * config_.head_dim,
+         .staged = workspace_.staged_rotation + int64_t{group.first_staged} * config_.head_dim}));
+  }
+  for (int32_t l = 0; l < config_.num_layers; ++l) RASQ_RETURN_IF_ERROR(RunLayer(l, batch));
+
+  std::vector<StepOutcome> outcomes(streams.size());
+  std::vector<StepOutcome*> sampling;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    if (streams[i].sample.has_value()) sampling.push_back(&outcomes[i]);
+  }
+  RASQ_RETURN_IF_ERROR(SampleRows(sampling));
+  RASQ_RETURN_IF_ERROR(ReadCounts(batch, outcomes));
+  RASQ_RETURN_IF_ERROR(CopyLogits(streams));
+
+  for (const StepGroup& group : batch.groups) {
+    for (size_t c = 0; c < group.chunks.size(); ++c) {
+      const StreamChunk& chunk = group.chunks[c];
+      StreamCursor& cursor = *streams[group.stream[c]].cursor;
+      cursor.position = chunk.first_position + chunk.num_rows;
+      cursor.segment_start = group.segments[chunk.first_segment + chunk.num_segments - 1].start;
+    }
+  }
+  return outcomes;
+}
+
+absl::Status Model::UploadStep(absl::Span<const StreamStep> streams, const StepBatch& batch) {
+  Upload& upload = workspace_.upload;
+  token_ = upload.Put<int32_t>(batch.token);
+  pinned_ = upload.Put<uint8_t>(batch.pinned);
+  groups_.clear();
+  for (const StepGroup& group : batch.groups) {
+    const bool retrieves =
+        group.layout->has_memory() &&
+        std::any_of(group.segments.begin(), group.segments.end(),
+                    [](const StreamSegment& segment) { return segment.begins != 0; });
+    groups_.push_back({.layout = group.layout,
+                       .batch = {.chunks = upload.Put<StreamChunk>(group.chunks),
+                                 .segments = upload.Put<StreamSegment>(group.segments),
+                                 .num_chunks = static_cast<int32_t>(group.chunks.size()),
+                                 .num_segments = static_cast<int32_t>(group.segments.size()),
+                                 .num_rows = batch.num_rows(),
+                                 .num_staged = group.num_staged},
+                       .write = upload.Put<WritePolicy>(group.write),
+                       .read = upload.Put<ReadPolicy>(group.read),
+                       .first_segment = group.first_segment,
+                       .first_chunk = group.first_chunk,
+                       .first_staged = group.first_staged,
+                       .first_entry = group.first_entry,
+                       .retrieves = retrieves});
+  }
+  std::vector<int32_t> sample_rows;
+  std::vector<SamplePolicy> policies;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    if (!streams[i].sample.has_value()) continue;
+    SamplePolicy policy = *streams[i].sample;
+    RASQ_CHECK(policy.num_seen <= limits_.max_seen && policy.num_banned <= limits_.max_seen);
+    const auto put = [&](const int32_t* values, int32_t count) {
+      return upload.Put<int32_t>(absl::MakeConstSpan(values, count));
+    };
+    policy.seen_id = put(policy.seen_id, policy.num_seen);
+    policy.seen_count = put(policy.seen_count, policy.num_seen);
+    policy.banned_id = put(policy.banned_id, policy.num_banned);
+    policies.push_back(policy);
+    sample_rows.push_back(batch.last_row[i]);
+  }
+  RASQ_CHECK(static_cast<int32_t>(policies.size()) <= limits_.max_samples);
+  sample_row_ = upload.Put<int32_t>(sample_rows);
+  sample_policy_ = upload.Put<SamplePolicy>(policies);
+  return upload.Flush(ops_);
+}
+
+absl::Status Model::RunLayer(int32_t layer, const StepBatch& batch) {
+  const LayerWeights& weights = weights_.layers[layer];
+  Workspace& w = workspace_;
+  const int64_t rows = batch.num_rows(), hidden = config_.hidden;
+  const int64_t q = int64_t{config_.num_heads} * config_.head_dim;
+  const int64_t kv = int64_t{config_.num_kv_heads} * config_.head_dim;
+
+  const auto norm = [&](const FloatBuffer& weight) {
+    return ops_.RmsNorm({.x = w.x,
+                         .row = nullptr,
+                         .weight = reinterpret_cast<const float*>(weight->data()),
+                         .y = w.normed,
+                         .element = ops_.element(),
+                         .rows = rows,
+                         .hidden = hidden,
+                         .x_stride = hidden,
+                         .epsilon = config_.rms_norm_epsilon});
+  };
+  const auto gemm = [&](const void* x, const Matrix& matrix, float* y, bool accumulate) {
+    return ops_.Gemm({.x = x,
+                      .w = &matrix,
+                      .y = y,
+                      .rows = rows,
+                      .x_stride = matrix.in(),
+                      .y_stride = matrix.out(),
+                      .accumulate = accumulate});
+  };
+  const auto floats = [](const FloatBuffer& buffer) {
+    return buffer ? reinterpret_cast<const float*>(buffer->data()) : nullptr;
+  };
+
+  RASQ_RETURN_IF_ERROR(norm(weights.attention_norm));
+  RASQ_RETURN_IF_ERROR(gemm(w.normed, *weights.qkv, w.qkv, /*accumulate=*/false));
+  RASQ_RETURN_IF_ERROR(ops_.Rotary({.qkv = w.qkv,
+                                    .bias = floats(weights.qkv_bias),
+                                    .q_norm = floats(weights.q_norm),
+                                    .k_norm = floats(weights.k_norm),
+                                    .rotation = w.row_rotation,
+                                    .q = w.q,
+                                    .k = w.k,
+                                    .v = w.v,
+                                    .element = ops_.element(),
+                                    .rows = rows,
+                                    .num_heads = config_.num_heads,
+                                    .num_kv_heads = config_.num_kv_heads,
+                                    .head_dim = config_.head_dim,
+                                    .epsilon = config_.rms_norm_epsilon}));
+  const bool any_memory = std::any_of(groups_.begin(), groups_.end(), [](const DeviceGroup& group) {
+    return group.layout->has_memory();
+  });
+  if (weights.index != nullptr && any_memory) {
+    RASQ_RETURN_IF_ERROR(gemm(w.normed, *weights.index, w.projected, /*accumulate=*/false));
+  }
+  for (const DeviceGroup& group : groups_) RASQ_RETURN_IF_ERROR(Attend(layer, group));
+
+  RASQ_RETURN_IF_ERROR(gemm(w.attended, *weights.output, w.x, /*accumulate=*/true));
+  RASQ_RETURN_IF_ERROR(norm(weights.mlp_norm));
+  RASQ_RETURN_IF_ERROR(gemm(w.normed, *weights.gate_up, w.gate_up, /*accumulate=*/false));
+  RASQ_RETURN_IF_ERROR(ops_.Swiglu({.gate_up = w.gate_up,
+                                    .y = w.activated,
+                                    .element = ops_.element(),
+                                    .rows = rows,
+                                    .width = config_.intermediate}));
+  RASQ_CHECK(weights.qkv->out() == q + 2 * kv);
+  return gemm(w.activated, *weights.down, w.x, /*accumulate=*/true);
+}
+
+absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
+  const LayerWeights& weights = weights_.layers[layer];
+  const LayerState& state = group.layout->layers[layer];
+  const StreamShape& shape = group.layout->shape;
+  Workspace& w = workspace_;
+  const DType element = ops_.element();
+  const int64_t exact_row = int64_t{config_.num_kv_heads} * config_.head_dim;
+  const int64_t entry_row = int64_t{config_.num_kv_heads} * memory_.compressed_dim;
+  const int32_t retrieval = memory_.RetrievalIndex(layer);
+  const bool reads_memory = group.layout->has_memory() && retrieval >= 0;
+  const float* staged_rotation = w.staged_rotation + int64_t{group.first_staged} * config_.head_dim;
+  void* staged_k = Rows(w.staged_k, group.first_staged, entry_row, element);
+  void* staged_v = Rows(w.staged_v, group.first_staged, entry_row, element);
+
+  RASQ_RETURN_IF_ERROR(ops_.KeepSinks({.batch = group.batch,
+                                       .shape = shape,
+                                       .element = element,
+                                       .num_kv_heads = config_.num_kv_heads,
+                                       .head_dim = config_.head_dim,
+                                       .rotation = staged_rotation,
+                                       .ring_k_offset = state.ring_k,
+                                       .ring_v_offset = state.ring_v,
+                                       .k = w.k,
+                                       .v = w.v,
+                                       .sink_k_offset = state.sink_k,
+                                       .sink_v_offset = state.sink_v}));
+  StreamAttentionArgs attention{
+      .batch = group.batch,
+      .shape = shape,
+      .element = element,
+      .num_heads = config_.num_heads,
+      .num_kv_heads = config_.num_kv_heads,
+      .head_dim = config_.head_dim,
+      .q = w.q,
+      .k = w.k,
+      .v = w.v,
+      .ring_k_offset = state.ring_k,
+      .ring_v_offset = state.ring_v,
+      .sink_k_offset = state.sink_k,
+      .sink_v_offset = state.sink_v,
+      .sink_rotation =
+          w.sink_rotation + int64_t{group.first_segment} * memory_.sinks * config_.head_dim,
+      .reads_memory = reads_memory,
+      .compressed_dim = memory_.compressed_dim,
+      .memory_rotation = nullptr,
+      .selected = {},
+      .entry_k_offset = state.entry_k,
+      .entry_v_offset = state.entry_v,
+      .staged_k = nullptr,
+      .staged_v = nullptr,
+      .key_up = nullptr,
+      .value_up = nullptr,
+      .score_weight = nullptr,
+      .age_slope = nullptr,
+      .out = w.attended};
+  if (reads_memory) {
+    if (weights.index != nullptr) {
+      RASQ_RETURN_IF_ERROR(Index(layer, group));
+      RASQ_RETURN_IF_ERROR(Retrieve(layer, group));
+    }
+    RASQ_RETURN_IF_ERROR(ops_.CompressEntries(
+        {.batch = group.batch,
+         .shape = shape,
+         .element = element,
+         .num_kv_heads = config_.num_kv_heads,
+         .head_dim = config_.head_dim,
+         .compressed_dim = memory_.compressed_dim,
+         .rotation = staged_rotation,
+         .ring_k_offset = state.ring_k,
+         .ring_v_offset = state.ring_v,
+         .k = w.k,
+         .v = w.v,
+         .key_down = reinterpret_cast<const float*>(weights.key_down->data()),
+         .value_down = reinterpret_cast<const float*>(weights.value_down->data()),
+         .staged_k = staged_k,
+         .staged_v = staged_v}));
+    attention.memory_rotation = w.memory_rotation + int64_t{group.first_segment} * config_.head_dim;
+    attention.selected = SelectedOf(retrieval, group);
+    attention.staged_k = staged_k;
+    attention.staged_v = staged_v;
+    attention.key_up = reinterpret_cast<const float*>(weights.key_up->data());
+    attention.value_up = reinterpret_cast<const float*>(weights.value_up->data());
+    attention.score_weight = reinterpret_cast<const float*>(weights.score_weight->data());
+    attention.age_slope = reinterpret_cast<const float*>(weights.age_slope->data());
+  }
+  RASQ_RETURN_IF_ERROR(ops_.StreamAttention(attention));
+
+  // Only now: the rows and slots that this overwrites were still to be read.
+  if (reads_memory && group.retrieves) {
+    const int64_t bytes = entry_row * SizeOf(element);
+    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_k, staged_k, bytes));
+    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_v, staged_v, bytes));
+  }
+  const int64_t bytes = exact_row * SizeOf(element);
+  RASQ_RETURN_IF_ERROR(WriteRing(group, state.ring_k, shape.ring_rows, w.k, bytes));
+  return WriteRing(group, state.ring_v, shape.ring_rows, w.v, bytes);
+}
+
+absl::Status Model::Index(int32_t layer, const DeviceGroup& group) {
+  const LayerWeights& weights = weights_.layers[layer];
+  Workspace& w = workspace_;
+  return ops_.IndexTokens({.batch = group.batch,
+                           .projected = w.projected,
+                           .projected_stride = weights.index->out(),
+                           .index_dim = memory_.index_dim,
+                           .has_gate = layer == memory_.retrieval_layers.front(),
+                           .gate_bias = weights.gate_bias,
+                           .query = w.index_query,
+                           .key = w.index_key,
+                           .element = ops_.element(),
+                           .pinned = pinned_,
+                           .policy = group.write,
+                           .log_gate = w.log_gate,
+                           .priority = w.priority});
+}
+
+absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
+  const StateLayout& layout = *group.layout;
+  const StreamShape& shape = layout.shape;
+  const int32_t retrieval = memory_.RetrievalIndex(layer);
+  const RetrievalState& state = layout.retrievals[retrieval];
+  Workspace& w = workspace_;
+  const DType element = ops_.element();
+  const int64_t index_bytes = memory_.index_dim * SizeOf(element);
+  void* staged_index = Rows(w.staged_index, group.first_staged, memory_.index_dim, element);
+  double* staged_priority = w.staged_priority + group.first_staged;
+  float* staged_log_gate = w.staged_log_gate + group.first_staged;
+  int32_t* staged_token = w.staged_token + group.first_staged;
+  int32_t* slot = w.slot + group.first_staged;
+  int32_t* born = w.born + group.first_entry;
+  int32_t* died = w.died + group.first_entry;
+  int64_t* row_position = w.row_position + group.first_entry;
+  float* row_log_gate = w.row_log_gate + group.first_entry;
+  float* score = w.score + group.first_segment * w.score_stride;
+  float* key = w.key + group.first_segment * w.score_stride;
+
+  if (group.retrieves) {
+    RASQ_RETURN_IF_ERROR(Stage(group, state.ring_index, w.index_key, staged_index, index_bytes));
+    if (retrieval == 0) {  // who survives is decided once, for all layers
+      RASQ_RETURN_IF_ERROR(
+          Stage(group, layout.ring_priority, w.priority, staged_priority, sizeof(double)));
+      RASQ_RETURN_IF_ERROR(
+          Stage(group, layout.ring_log_gate, w.log_gate, staged_log_gate, sizeof(float)));
+      RASQ_RETURN_IF_ERROR(Stage(group, layout.ring_token, token_, staged_token, sizeof(int32_t)));
+      RASQ_RETURN_IF_ERROR(
+          ops_.ReplaceEntries({.batch = group.batch,
+                               .shape = shape,
+                               .position_offset = layout.entry_position,
+                               .priority_offset = layout.entry_priority,
+                               .log_gate_offset = layout.entry_log_gate,
+                               .token_offset = layout.entry_token,
+                               .staged_priority = staged_priority,
+                               .staged_log_gate = staged_log_gate,
+                               .staged_token = staged_token,
+                               .born = born,
+                               .died = died,
+                               .row_position = row_position,
+                               .row_log_gate = row_log_gate,
+                               .row_token = w.row_token + group.first_entry,
+                               .slot = slot,
+                               .num_replaced = w.num_replaced + group.first_chunk}));
+    }
+    RASQ_RETURN_IF_ERROR(ops_.RetrievalScores({.batch = group.batch,
+                                               .shape = shape,
+                                               .index_dim = memory_.index_dim,
+                                               .element = element,
+                                               .temperature = weights_.layers[layer].temperature,
+                                               .query_ring_offset = state.ring_query,
+                                               .query = w.index_query,
+                                               .entry_index_offset = state.entry_index,
+                                               .staged_index = staged_index,
+                                               .born = born,
+                                               .died = died,
+                                               .row_log_gate = row_log_gate,
+                                               .score = score,
+                                               .key = key,
+                                               .stride = w.score_stride}));
+  }
+  RASQ_RETURN_IF_ERROR(ops_.SelectEntries({.batch = group.batch,
+                                           .shape = shape,
+                                           .score = score,
+                                           .key = key,
+                                           .stride = w.score_stride,
+                                           .row_position = row_position,
+                                           .row_log_gate = row_log_gate,
+                                           .slot = slot,
+                                           .policy = group.read,
+                                           .state = state.selection,
+                                           .selected = SelectedOf(retrieval, group)}));
+  if (group.retrieves) {
+    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_index, staged_index, index_bytes));
+  }
+  RASQ_RETURN_IF_ERROR(
+      WriteRing(group, state.ring_index, shape.ring_rows, w.index_key, index_bytes));
+  RASQ_RETURN_IF_ERROR(
+      WriteRing(group, state.ring_query, shape.segment_rows, w.index_query, index_bytes));
+  if (retrieval != 0) return absl::OkStatus();
+  RASQ_RETURN_IF_ERROR(
+      WriteRing(group, layout.ring_priority, shape.ring_rows, w.priority, sizeof(double)));
+  RASQ_RETURN_IF_ERROR(
+      WriteRing(group, layout.ring_log_gate, shape.ring_rows, w.log_gate, sizeof(float)));
+  return WriteRing(group, layout.ring_token, shape.ring_rows, token_, sizeof(int32_t));
+}
+
+absl::Status Model::Stage(const DeviceGroup& group, int64_t ring_offset, const void* chunk,
+                          void* staged, int64_t row_bytes) {
+  return ops_.StageRows({.batch = group.batch,
+                         .shape = group.layout->shape,
+                         .ring_offset = ring_offset,
+                         .chunk = chunk,
+                         .staged = staged,
+                         .row_bytes = row_bytes});
+}
+
+absl::Status Model::Commit(const DeviceGroup& group, int64_t entries_offset, const void* staged,
+                           int64_t row_bytes) {
+  return ops_.CommitRows({.batch = group.batch,
+                          .entries_offset = entries_offset,
+                          .staged = staged,
+                          .slot = workspace_.slot + group.first_staged,
+                          .row_bytes = row_bytes});
+}
+
+absl::Status Model::WriteRing(const DeviceGroup& group, int64_t ring_offset, int32_t ring_rows,
+                              const void* chunk, int64_t row_bytes) {
+  return ops_.WriteRing({.batch = group.batch,
+                         .ring_offset = ring_offset,
+                         .ring_rows = ring_rows,
+                         .chunk = chunk,
+                         .row_bytes = row_bytes});
+}
+
+SelectedEntries Model::SelectedOf(int32_t retrieval, const DeviceGroup& group) const {
+  const SelectedEntries& all = workspace_.selected[retrieval];
+  const int64_t first = int64_t{group.first_segment} * group.layout->shape.max_selected;
+  return {.count = all.count + group.first_segment,
+          .row = all.row + first,
+          .score = all.score + first,
+          .log_gate = all.log_gate + first,
+          .position = all.position + first};
+}
+
+absl::Status Model::SampleRows(const std::vector<StepOutcome*>& outcomes) {
+  const int64_t num_samples = static_cast<int64_t>(outcomes.size());
+  if (num_samples == 0) return absl::OkStatus();
+  Workspace& w = workspace_;
+  RASQ_RETURN_IF_ERROR(
+      ops_.RmsNorm({.x = w.x,
+                    .row = sample_row_,
+                    .weight = reinterpret_cast<const float*>(weights_.final_norm->data()),
+                    .y = w.normed,
+                    .element = ops_.element(),
+                    .rows = num_samples,
+                    .hidden = config_.hidden,
+                    .x_stride = config_.hidden,
+                    .epsilon = config_.rms_norm_epsilon}));
+  RASQ_RETURN_IF_ERROR(ops_.Gemm({.x = w.normed,
+                                  .w = weights_.head.get(),
+                                  .y = w.logits,
+                                  .rows = num_samples,
+                                  .x_stride = config_.hidden,
+                                  .y_stride = config_.vocab,
+                                  .accumulate = false}));
+  const int32_t width = limits_.max_alternatives;
+  RASQ_RETURN_IF_ERROR(ops_.Sample({.logits = w.logits,
+                                    .policy = sample_policy_,
+                                    .rows = num_samples,
+                                    .vocab = config_.vocab,
+                                    .max_alternatives = width,
+                                    .token = w.sampled,
+                                    .logprob = w.logprob,
+                                    .alternative = w.alternative,
+                                    .alternative_logprob = w.alternative_logprob}));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> token,
+                        Fetch<int32_t>(ops_, w.sampled, num_samples));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<float> logprob,
+                        Fetch<float>(ops_, w.logprob, num_samples));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> alternative,
+                        Fetch<int32_t>(ops_, w.alternative, num_samples * width));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<float> alternative_logprob,
+                        Fetch<float>(ops_, w.alternative_logprob, num_samples * width));
+  for (int64_t i = 0; i < num_samples; ++i) {
+    StepOutcome& outcome = *outcomes[i];
+    outcome.token = token[i];
+    outcome.logprob = logprob[i];
+    outcome.alternatives.assign(alternative.begin() + i * width,
+                                alternative.begin() + (i + 1) * width);
+    outcome.alternative_logprobs.assign(alternative_logprob.begin() + i * width,
+                                        alternative_logprob.begin() + (i + 1) * width);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (!groups_[g].retrieves) continue;
+    const StepGroup& group = batch.groups[g];
+    RASQ_ASSIGN_OR_RETURN(
+        const std::vector<int32_t> replaced,
+        Fetch<int32_t>(ops_, workspace_.num_replaced + group.first_chunk, group.chunks.size()));
+    for (size_t r = 0; r < memory_.retrieval_layers.size(); ++r) {
+      RASQ_ASSIGN_OR_RETURN(
+          const std::vector<int32_t> count,
+          Fetch<int32_t>(ops_, SelectedOf(static_cast<int32_t>(r), groups_[g]).count,
+                         group.segments.size()));
+      for (size_t s = 0; s < group.segments.size(); ++s) {
+        if (group.segments[s].begins == 0) continue;
+        outcomes[group.stream[group.segments[s].chunk]].retrieved.push_back(count[s]);
+      }
+    }
+    for (size_t c = 0; c < group.chunks.size(); ++c) {
+      const StreamChunk& chunk = group.chunks[c];
+      const StreamSegment* segments = group.segments.data() + chunk.first_segment;
+      const bool begins = std::any_of(segments, segments + chunk.num_segments,
+                                      [](const StreamSegment& s) { return s.begins != 0; });
+      if (begins) outcomes[group.stream[c]].num_replaced = replaced[c];
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::CopyLogits(absl::Span<const StreamStep> streams) {
+  Workspace& w = workspace_;
+  int64_t row = 0;  // streams of one layout keep their order: callers that ask use one layout
+  for (const StreamStep& stream : streams) {
+    const int64_t rows = static_cast<int64_t>(stream.tokens.size());
+    if (stream.logits != nullptr) {
+      RASQ_CHECK(groups_.size() == 1);
+      stream.logits->resize(rows * config_.vocab);
+      RASQ_RETURN_IF_ERROR(
+          ops_.RmsNorm({.x = w.x + row * config_.hidden,
+                        .row = nullptr,
+                        .weight = reinterpret_cast<const float*>(weights_.final_norm->data()),
+                        .y = w.normed,
+                        .element = ops_.element(),
+                        .rows = rows,
+                        .hidden = config_.hidden,
+                        .x_stride = config_.hidden,
+                        .epsilon = config_.rms_norm_epsilon}));
+      for (int64_t done = 0; done < rows; done += limits_.max_samples) {
+        const int64_t block = std::min<int64_t>(rows - done, limits_.max_samples);
+        RASQ_RETURN_IF_ERROR(ops_.Gemm({.x = Rows(w.normed, done, config_.hidden, ops_.element()),
+                                        .w = weights_.head.get(),
+                                        .y = w.logits,
+                                        .rows = block,
+                                        .x_stride = config_.hidden,
+                                        .y_stride = config_.vocab,
+                                        .accumulate = false}));
+        RASQ_RETURN_IF_ERROR(ops_.CopyToHost(stream.logits->data() + done * config_.vocab, w.logits,
+                                             block * config_.vocab * sizeof(float)));
+      }
+    }
+    row += rows;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<RetrievedEntry>> Model::Retrieved(const StateLayout& layout,
+                                                             const std::byte* state,
+                                                             int32_t retrieval) const {
+  const SelectionOffsets& at = layout.retrievals[retrieval].selection;
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> count,
+                        Fetch<int32_t>(ops_, state + at.count, 1));
+  const int64_t n = count[0];
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> row, Fetch<int32_t>(ops_, state + at.row, n));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<float> score, Fetch<float>(ops_, state + at.score, n));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<float> log_gate,
+                        Fetch<float>(ops_, state + at.log_gate, n));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int64_t> position,
+                        Fetch<int64_t>(ops_, state + at.position, n));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> token,
+                        Fetch<int32_t>(ops_, state + layout.entry_token, layout.shape.capacity));
+  std::vector<RetrievedEntry> entries;
+  for (int64_t i = 0; i < n; ++i) {
+    entries.push_back({.position = position[i],
+                       .token = token[row[i]],
+                       .score = score[i],
+                       .log_gate = log_gate[i]});
+  }
+  return entries;
+}
+
+absl::StatusOr<std::vector<int64_t>> Model::SelectedPositions(int32_t retrieval,
+                                                              int32_t segment) const {
+  const SelectedEntries selected = SelectedOf(retrieval, groups_[0]);
+  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> count,
+                        Fetch<int32_t>(ops_, selected.count + segment, 1));
+  return Fetch<int64_t>(
+      ops_, selected.position + int64_t{segment} * groups_[0].layout->shape.max_selected, count[0]);
+}
+
+}  // namespace rasq

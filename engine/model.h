@@ -1,0 +1,92 @@
+// The decoder with its memory, written once over Ops: runs one step of many streams.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/checkpoint.h"
+#include "engine/step.h"
+#include "engine/step_batch.h"
+#include "engine/weights.h"
+#include "engine/workspace.h"
+#include "kernels/ops.h"
+
+namespace rasq {
+
+// One entry that a segment reads.
+struct RetrievedEntry {
+  int64_t position = 0;
+  int32_t token = -1;  // -1: it came as an embedding
+  float score = 0;     // without the gate
+  float log_gate = 0;
+};
+
+// Used by one thread at a time.
+class Model {
+ public:
+  // `memory` is the checkpoint's, or that with another capacity or budget. Borrows `ops`.
+  static absl::StatusOr<std::unique_ptr<Model>> Create(const Checkpoint& checkpoint,
+                                                       const MemoryConfig& memory,
+                                                       const StepLimits& limits, Ops& ops);
+  ~Model();
+
+  // Runs the streams' tokens through the decoder, writes their states and moves their cursors.
+  // Streams must fit in `limits`; ids must be in the vocabulary. After an error the streams' states
+  // are unusable.
+  absl::StatusOr<std::vector<StepOutcome>> Step(absl::Span<const StreamStep> streams);
+
+  // What the open segment of a stream reads at the retrieval layer of that index, by position.
+  absl::StatusOr<std::vector<RetrievedEntry>> Retrieved(const StateLayout& layout,
+                                                        const std::byte* state,
+                                                        int32_t retrieval) const;
+
+  // After a step of one stream: the positions that its `segment`-th segment read. For tests.
+  absl::StatusOr<std::vector<int64_t>> SelectedPositions(int32_t retrieval, int32_t segment) const;
+
+  const ModelConfig& config() const { return config_; }
+  const MemoryConfig& memory() const { return memory_; }
+  const StepLimits& limits() const { return limits_; }
+  int64_t workspace_bytes() const { return workspace_.bytes; }
+
+ private:
+  struct DeviceGroup;  // a StepGroup whose descriptors are on the device
+
+  Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const StepLimits& limits,
+        Ops& ops, Weights weights, Workspace workspace);
+
+  absl::Status UploadStep(absl::Span<const StreamStep> streams, const StepBatch& batch);
+  absl::Status RunLayer(int32_t layer, const StepBatch& batch);
+  absl::Status Attend(int32_t layer, const DeviceGroup& group);
+  absl::Status Index(int32_t layer, const DeviceGroup& group);
+  absl::Status Retrieve(int32_t layer, const DeviceGroup& group);
+  absl::Status Stage(const DeviceGroup& group, int64_t ring_offset, const void* chunk, void* staged,
+                     int64_t row_bytes);
+  absl::Status Commit(const DeviceGroup& group, int64_t entries_offset, const void* staged,
+                      int64_t row_bytes);
+  absl::Status WriteRing(const DeviceGroup& group, int64_t ring_offset, int32_t ring_rows,
+                         const void* chunk, int64_t row_bytes);
+  absl::Status CopyLogits(absl::Span<const StreamStep> streams);
+  absl::Status SampleRows(const std::vector<StepOutcome*>& outcomes);
+  absl::Status ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes);
+  SelectedEntries SelectedOf(int32_t retrieval, const DeviceGroup& group) const;
+
+  const ModelConfig config_;
+  const MemoryConfig memory_;
+  const StepLimits limits_;
+  Ops& ops_;
+  const Weights weights_;
+  Workspace workspace_;
+  std::unique_ptr<Buffer> inv_freq_;  // double [head_dim / 2]
+
+  // Of the step that runs.
+  std::vector<DeviceGroup> groups_;
+  const int32_t* token_ = nullptr;
+  const uint8_t* pinned_ = nullptr;
+  const int32_t* sample_row_ = nullptr;
+  const SamplePolicy* sample_policy_ = nullptr;
+};
+
+}  // namespace rasq

@@ -1,0 +1,110 @@
+#include "engine/state_layout.h"
+
+#include <vector>
+
+#include "kernels/base/status.h"
+
+namespace rasq {
+namespace {
+
+constexpr int64_t kAlignment = 256;
+
+// Hands out consecutive aligned ranges.
+class Ranges {
+ public:
+  int64_t Take(int64_t bytes) {
+    const int64_t offset = end_;
+    end_ += (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    return offset;
+  }
+  int64_t end() const { return end_; }
+
+ private:
+  int64_t end_ = 0;
+};
+
+StreamShape ShapeOf(Strategy strategy, const MemoryConfig& memory, int32_t full_context_tokens) {
+  StreamShape shape{.window_rows = memory.window,
+                    .segment_rows = memory.segment,
+                    .sink_rows = memory.sinks,
+                    .capacity = 0,
+                    .max_selected = 0,
+                    .memory_span = memory.budget,
+                    .ring_rows = 0};
+  if (strategy == Strategy::kFull) {  // nothing leaves the window: no sinks apart from it
+    shape.window_rows = full_context_tokens;
+    shape.sink_rows = 0;
+  }
+  if (strategy == Strategy::kRasq) {
+    shape.capacity = memory.capacity;
+    shape.max_selected = std::min(memory.budget, memory.capacity);
+  }
+  shape.ring_rows = shape.window_rows + shape.segment_rows;
+  return shape;
+}
+
+}  // namespace
+
+absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig& model,
+                                            const MemoryConfig& memory, DType element,
+                                            int32_t full_context_tokens) {
+  RASQ_CHECK(strategy != Strategy::kDefault);
+  if (strategy == Strategy::kRasq && !memory.has_memory()) {
+    return absl::FailedPreconditionError(
+        "strategy=rasq: the model has no memory adapter (rasq_config.json)");
+  }
+  StateLayout layout;
+  layout.strategy = strategy;
+  layout.shape = ShapeOf(strategy, memory, full_context_tokens);
+  const StreamShape& shape = layout.shape;
+  const int64_t element_bytes = SizeOf(element);
+  const int64_t exact_row = int64_t{model.num_kv_heads} * model.head_dim * element_bytes;
+  const int64_t entry_row = int64_t{model.num_kv_heads} * memory.compressed_dim * element_bytes;
+  const int64_t index_row = memory.index_dim * element_bytes;
+  const int64_t ring = shape.ring_rows, capacity = shape.capacity, selected = shape.max_selected;
+
+  Ranges ranges;
+  for (int32_t l = 0; l < model.num_layers; ++l) {
+    LayerState& layer = layout.layers.emplace_back();
+    layer.ring_k = ranges.Take(ring * exact_row);
+    layer.ring_v = ranges.Take(ring * exact_row);
+    layer.sink_k = ranges.Take(shape.sink_rows * exact_row);
+    layer.sink_v = ranges.Take(shape.sink_rows * exact_row);
+    if (layout.has_memory() && memory.RetrievalIndex(l) >= 0) {
+      layer.entry_k = ranges.Take(capacity * entry_row);
+      layer.entry_v = ranges.Take(capacity * entry_row);
+    }
+  }
+  if (layout.has_memory()) {
+    for (size_t r = 0; r < memory.retrieval_layers.size(); ++r) {
+      RetrievalState& retrieval = layout.retrievals.emplace_back();
+      retrieval.ring_index = ranges.Take(ring * index_row);
+      retrieval.ring_query = ranges.Take(shape.segment_rows * index_row);
+      retrieval.entry_index = ranges.Take(capacity * index_row);
+      retrieval.selection = {.count = ranges.Take(sizeof(int32_t)),
+                             .row = ranges.Take(selected * sizeof(int32_t)),
+                             .score = ranges.Take(selected * sizeof(float)),
+                             .log_gate = ranges.Take(selected * sizeof(float)),
+                             .position = ranges.Take(selected * sizeof(int64_t))};
+    }
+    layout.ring_priority = ranges.Take(ring * sizeof(double));
+    layout.ring_log_gate = ranges.Take(ring * sizeof(float));
+    layout.ring_token = ranges.Take(ring * sizeof(int32_t));
+    layout.entry_position = ranges.Take(capacity * sizeof(int64_t));
+    layout.entry_priority = ranges.Take(capacity * sizeof(double));
+    layout.entry_log_gate = ranges.Take(capacity * sizeof(float));
+    layout.entry_token = ranges.Take(capacity * sizeof(int32_t));
+  }
+  layout.bytes = ranges.end();
+  return layout;
+}
+
+absl::Status ResetState(const StateLayout& layout, Ops& ops, std::byte* state) {
+  RASQ_RETURN_IF_ERROR(ops.Zero(state, layout.bytes));
+  if (!layout.has_memory()) return absl::OkStatus();
+  const std::vector<int64_t> empty(layout.shape.capacity, -1);
+  return ops.CopyToDevice(state + layout.entry_position, empty.data(),
+                          layout.shape.capacity * sizeof(int64_t));
+}
+
+}  // namespace rasq

@@ -1,0 +1,63 @@
+// Where everything that a stream owns lies in its state, one slab of bytes of constant size. One
+// code path computes offsets and size, so sizing and layout cannot drift apart.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/model_config.h"
+#include "engine/types.h"
+#include "kernels/ops.h"
+#include "kernels/select_entries.h"
+#include "kernels/stream_batch.h"
+
+namespace rasq {
+
+// Offsets in bytes, each a multiple of 256.
+struct LayerState {
+  int64_t ring_k = 0;   // [ring_rows, num_kv_heads, head_dim], rotated
+  int64_t ring_v = 0;   // [ring_rows, num_kv_heads, head_dim]
+  int64_t sink_k = 0;   // [sink_rows, num_kv_heads, head_dim], un-rotated
+  int64_t sink_v = 0;   // [sink_rows, num_kv_heads, head_dim]
+  int64_t entry_k = 0;  // [capacity, num_kv_heads, compressed_dim]
+  int64_t entry_v = 0;  // [capacity, num_kv_heads, compressed_dim]
+};
+
+struct RetrievalState {
+  int64_t ring_index = 0;   // [ring_rows, index_dim]: the retriever's keys
+  int64_t ring_query = 0;   // [segment_rows, index_dim]: and queries
+  int64_t entry_index = 0;  // [capacity, index_dim]
+  SelectionOffsets selection = {};
+};
+
+struct StateLayout {
+  Strategy strategy = Strategy::kWindow;
+  StreamShape shape = {};
+  std::vector<LayerState> layers;          // [num_layers]
+  std::vector<RetrievalState> retrievals;  // [retrieval_layers]; empty without a memory
+  // The table of entries, and of the window's tokens that will become entries.
+  int64_t ring_priority = 0;   // double [ring_rows]
+  int64_t ring_log_gate = 0;   // float [ring_rows]
+  int64_t ring_token = 0;      // int32 [ring_rows]
+  int64_t entry_position = 0;  // int64 [capacity], -1: empty
+  int64_t entry_priority = 0;  // double [capacity]
+  int64_t entry_log_gate = 0;  // float [capacity]
+  int64_t entry_token = 0;     // int32 [capacity]
+  int64_t bytes = 0;
+
+  bool has_memory() const { return shape.capacity > 0; }
+};
+
+// The layout of a strategy. `full_context_tokens` is the window of kFull. kFailedPrecondition if
+// the model has no memory and the strategy needs one.
+absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig& model,
+                                            const MemoryConfig& memory, DType element,
+                                            int32_t full_context_tokens);
+
+// Makes `state` that of a stream without tokens: zeroes, and every entry empty. Clears whatever
+// stood there before.
+absl::Status ResetState(const StateLayout& layout, Ops& ops, std::byte* state);
+
+}  // namespace rasq

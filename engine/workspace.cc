@@ -1,0 +1,102 @@
+#include "engine/workspace.h"
+
+#include <functional>
+#include <utility>
+
+#include "engine/step_batch.h"
+
+namespace rasq {
+
+absl::StatusOr<Upload> Upload::Create(Ops& ops, int64_t bytes) {
+  Upload upload;
+  upload.host_.resize(bytes);
+  RASQ_ASSIGN_OR_RETURN(upload.device_, ops.Allocate(bytes));
+  return upload;
+}
+
+absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
+                                            const MemoryConfig& memory, const StepLimits& limits) {
+  Workspace w;
+  const int64_t element = SizeOf(ops.element());
+  const int64_t rows = limits.max_rows, streams = limits.max_streams, samples = limits.max_samples;
+  const int64_t segments = limits.MaxSegments(memory.segment);
+  // A stream's own rows leave the window at most once, and before them the segment that was open.
+  const int64_t staged = rows + streams * memory.segment;
+  const int64_t entries = memory.has_memory() ? streams * memory.capacity + staged : 0;
+  const int64_t q = int64_t{model.num_heads} * model.head_dim;
+  const int64_t kv = int64_t{model.num_kv_heads} * model.head_dim;
+  const int64_t entry = int64_t{model.num_kv_heads} * memory.compressed_dim;
+  const int64_t budget = std::min(memory.budget, memory.capacity);
+  w.score_stride = memory.has_memory() ? memory.capacity + rows + memory.segment : 0;
+  w.selected.resize(memory.has_memory() ? memory.retrieval_layers.size() : 0);
+
+  // Sizes first, then addresses: both from this one list.
+  int64_t total = 0;
+  std::vector<std::pair<int64_t, std::function<void(std::byte*)>>> parts;
+  const auto take = [&](auto*& pointer, int64_t elements, int64_t element_bytes) {
+    using Pointer = std::remove_reference_t<decltype(pointer)>;
+    parts.emplace_back(total,
+                       [&pointer](std::byte* at) { pointer = reinterpret_cast<Pointer>(at); });
+    total += (elements * element_bytes + 255) / 256 * 256;
+  };
+  take(w.x, rows * model.hidden, sizeof(float));
+  take(w.normed, rows * model.hidden, element);
+  take(w.qkv, rows * (q + 2 * kv), sizeof(float));
+  take(w.q, rows * q, element);
+  take(w.k, rows * kv, element);
+  take(w.v, rows * kv, element);
+  take(w.attended, rows * q, element);
+  take(w.gate_up, rows * 2 * model.intermediate, sizeof(float));
+  take(w.activated, rows * model.intermediate, element);
+  take(w.logits, samples * model.vocab, sizeof(float));
+  take(w.row_rotation, rows * model.head_dim, sizeof(float));
+  take(w.memory_rotation, segments * model.head_dim, sizeof(float));
+  take(w.sink_rotation, segments * memory.sinks * model.head_dim, sizeof(float));
+  take(w.staged_rotation, staged * model.head_dim, sizeof(float));
+  take(w.projected, rows * (2 * memory.index_dim + 1), sizeof(float));
+  take(w.index_query, rows * memory.index_dim, element);
+  take(w.index_key, rows * memory.index_dim, element);
+  take(w.log_gate, rows, sizeof(float));
+  take(w.priority, rows, sizeof(double));
+  take(w.staged_index, staged * memory.index_dim, element);
+  take(w.staged_log_gate, staged, sizeof(float));
+  take(w.staged_priority, staged, sizeof(double));
+  take(w.staged_token, staged, sizeof(int32_t));
+  take(w.slot, staged, sizeof(int32_t));
+  take(w.staged_k, staged * entry, element);
+  take(w.staged_v, staged * entry, element);
+  take(w.born, entries, sizeof(int32_t));
+  take(w.died, entries, sizeof(int32_t));
+  take(w.row_position, entries, sizeof(int64_t));
+  take(w.row_log_gate, entries, sizeof(float));
+  take(w.row_token, entries, sizeof(int32_t));
+  take(w.score, segments * w.score_stride, sizeof(float));
+  take(w.key, segments * w.score_stride, sizeof(float));
+  for (SelectedEntries& selected : w.selected) {
+    take(selected.count, segments, sizeof(int32_t));
+    take(selected.row, segments * budget, sizeof(int32_t));
+    take(selected.score, segments * budget, sizeof(float));
+    take(selected.log_gate, segments * budget, sizeof(float));
+    take(selected.position, segments * budget, sizeof(int64_t));
+  }
+  take(w.num_replaced, streams, sizeof(int32_t));
+  take(w.sampled, samples, sizeof(int32_t));
+  take(w.logprob, samples, sizeof(float));
+  take(w.alternative, samples * limits.max_alternatives, sizeof(int32_t));
+  take(w.alternative_logprob, samples * limits.max_alternatives, sizeof(float));
+
+  RASQ_ASSIGN_OR_RETURN(w.memory_, ops.Allocate(total));
+  for (const auto& [offset, set] : parts) set(w.memory_->data() + offset);
+
+  const int64_t upload =
+      rows * (2 * sizeof(int32_t) + sizeof(uint8_t)) +
+      streams * (sizeof(StreamChunk) + sizeof(WritePolicy) + sizeof(ReadPolicy)) +
+      segments * sizeof(StreamSegment) +
+      samples * (sizeof(SamplePolicy) + 4 * limits.max_seen * sizeof(int32_t)) +
+      (64 + streams) * 64;
+  RASQ_ASSIGN_OR_RETURN(w.upload, Upload::Create(ops, upload));
+  w.bytes = total + upload;
+  return w;
+}
+
+}  // namespace rasq

@@ -1,0 +1,117 @@
+// The arrays of a step on the device: allocated once, for the largest step there can be.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/model_config.h"
+#include "kernels/base/status.h"
+#include "kernels/ops.h"
+
+namespace rasq {
+
+// The largest step that a model can be asked for.
+struct StepLimits {
+  int32_t max_streams = 1;        // in one step
+  int32_t max_rows = 512;         // tokens of all streams
+  int32_t max_samples = 1;        // streams that draw a token
+  int32_t max_alternatives = 20;  // log-probabilities reported beside a drawn token
+  int32_t max_seen = 8192;        // distinct tokens that penalties of one stream look at
+
+  // Segments in one step: a stream's first and last may be partial.
+  int32_t MaxSegments(int32_t segment_rows) const {
+    return max_rows / segment_rows + 3 * max_streams;
+  }
+};
+
+// Gathers a step's descriptors on the host and moves them to the device in one copy.
+class Upload {
+ public:
+  static absl::StatusOr<Upload> Create(Ops& ops, int64_t bytes);
+
+  // The device address that `values` will have; they are copied now, and there after Flush.
+  template <typename T>
+  T* Put(absl::Span<const T> values) {
+    const int64_t bytes = static_cast<int64_t>(values.size() * sizeof(T));
+    const int64_t offset = (used_ + 15) / 16 * 16;
+    RASQ_CHECK(offset + bytes <= static_cast<int64_t>(host_.size()));
+    if (bytes > 0) std::memcpy(host_.data() + offset, values.data(), bytes);
+    used_ = offset + bytes;
+    return reinterpret_cast<T*>(device_->data() + offset);
+  }
+  absl::Status Flush(Ops& ops) {
+    const int64_t bytes = used_;
+    used_ = 0;
+    return ops.CopyToDevice(device_->data(), host_.data(), bytes);
+  }
+
+ private:
+  std::vector<std::byte> host_;
+  std::unique_ptr<Buffer> device_;
+  int64_t used_ = 0;
+};
+
+// Device pointers, each to its own part of one allocation. E: the element type; rows: max_rows;
+// segments, staged and entry rows: see StepBatch.
+struct Workspace {
+  static absl::StatusOr<Workspace> Create(Ops& ops, const ModelConfig& model,
+                                          const MemoryConfig& memory, const StepLimits& limits);
+
+  float* x;         // [rows, hidden]: the residual stream
+  void* normed;     // E [rows, hidden]
+  float* qkv;       // [rows, (num_heads + 2 * num_kv_heads) * head_dim]
+  void* q;          // E [rows, num_heads, head_dim]
+  void* k;          // E [rows, num_kv_heads, head_dim]
+  void* v;          // E [rows, num_kv_heads, head_dim]
+  void* attended;   // E [rows, num_heads, head_dim]
+  float* gate_up;   // [rows, 2 * intermediate]
+  void* activated;  // E [rows, intermediate]
+  float* logits;    // [samples, vocab]
+
+  float* row_rotation;     // [rows, head_dim]
+  float* memory_rotation;  // [segments, head_dim]
+  float* sink_rotation;    // [segments, sinks, head_dim]
+  float* staged_rotation;  // [staged, head_dim]
+
+  float* projected;                       // [rows, 2 * index_dim + 1]
+  void* index_query;                      // E [rows, index_dim]
+  void* index_key;                        // E [rows, index_dim]
+  float* log_gate;                        // [rows]
+  double* priority;                       // [rows]
+  void* staged_index;                     // E [staged, index_dim]
+  float* staged_log_gate;                 // [staged]
+  double* staged_priority;                // [staged]
+  int32_t* staged_token;                  // [staged]
+  int32_t* slot;                          // [staged]
+  void* staged_k;                         // E [staged, num_kv_heads, compressed_dim]
+  void* staged_v;                         // E [staged, num_kv_heads, compressed_dim]
+  int32_t* born;                          // [entry rows]
+  int32_t* died;                          // [entry rows]
+  int64_t* row_position;                  // [entry rows]
+  float* row_log_gate;                    // [entry rows]
+  int32_t* row_token;                     // [entry rows]
+  float* score;                           // [segments, score_stride]
+  float* key;                             // [segments, score_stride]
+  int64_t score_stride;                   // elements
+  std::vector<SelectedEntries> selected;  // [retrieval layers]: [segments, budget]
+  int32_t* num_replaced;                  // [streams]
+
+  int32_t* sampled;            // [samples]
+  float* logprob;              // [samples]
+  int32_t* alternative;        // [samples, max_alternatives]
+  float* alternative_logprob;  // [samples, max_alternatives]
+
+  Upload upload;
+  int64_t bytes = 0;
+
+ private:
+  std::unique_ptr<Buffer> memory_;
+};
+
+}  // namespace rasq
