@@ -1,0 +1,151 @@
+// The inside of the engine. engine.cc is the callers' side: the registry of sessions, checks,
+// tokenizing, acceptance. engine_loop.cc is the thread's side: it owns the device, the model and
+// all states. The doors between them are the inbox, the list of cancels and the sessions' counters,
+// all under `mu_`.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "engine/checkpoint.h"
+#include "engine/engine.h"
+#include "engine/generation.h"
+#include "engine/model.h"
+#include "engine/scheduler.h"
+#include "engine/session.h"
+#include "engine/slot_pool.h"
+#include "engine/state_layout.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "engine/types.h"
+#include "kernels/base/mutex.h"
+#include "kernels/ops.h"
+
+namespace rasq {
+
+class Engine::Impl {
+ public:
+  static absl::StatusOr<std::unique_ptr<Impl>> Create(const EngineOptions& options,
+                                                      EngineObserver* observer);
+  ~Impl();
+
+  const ModelInfo& model_info() const { return model_info_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const EngineOptions& options() const { return options_; }
+  EngineStats Stats() const;
+  absl::Status Health() const;
+
+  absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
+  absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
+  absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
+  void DeleteSession(const std::string& id, std::function<void(absl::Status)> done);
+  absl::StatusOr<AppendReceipt> Append(
+      AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed);
+  absl::StatusOr<int64_t> Generate(GenerateRequest request, std::shared_ptr<GenerateSink> sink);
+  void Cancel(int64_t generation);
+
+ private:
+  using SessionPtr = std::shared_ptr<Session>;
+
+  // The states of one strategy, and how they lie in their slots.
+  struct StatePool {
+    StateLayout layout;
+    SlotPool* slots = nullptr;       // for sessions
+    SlotPool* work_slots = nullptr;  // for generations' copies
+  };
+
+  Impl(const EngineOptions& options, EngineObserver* observer);
+  absl::Status Init();
+  absl::Status InitPools(const MemoryConfig& memory);
+
+  // Callers' side.
+  absl::StatusOr<SessionOptions> CheckOptions(const SessionOptions& options) const;
+  absl::Status CheckGenerate(const GenerateRequest& request) const;
+  absl::Status CheckContent(const Content& content) const;
+  absl::StatusOr<SessionPtr> Find(const std::string& id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<SessionPtr> FindUsable(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  SessionInfo Info(const Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The tokens of content that follows what `text` holds back; a BOS first if it is due.
+  std::vector<std::shared_ptr<const Input>> ToInput(Content content, bool pinned, bool& begun,
+                                                    TextStream& text, int64_t& num_tokens) const;
+
+  // The thread's side: its loop and the life of sessions (engine_loop.cc) ...
+  void Run();
+  void Shutdown();
+  void Admit(std::deque<std::pair<SessionPtr, WorkItem>> inbox);
+  void Cancel(const std::vector<int64_t>& ids);
+  void ExpireSessions();
+  void FinishDeletes();
+  void DropAppendsBehindGenerations(const SessionPtr& session);
+  void DropItems(const SessionPtr& session, const absl::Status& status);
+  void ForgetInput(Session& session);
+  void EndAppend(const SessionPtr& session, WorkItem item, const absl::Status& status);
+  void FailSession(const SessionPtr& session, const absl::Status& status);
+  // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
+  // what comes of it. RunStep is false if there was nothing to do.
+  void ServeItems(const SessionPtr& session);
+  void LoadItems(Session& session);
+  bool AbsorbItems(const SessionPtr& session);
+  absl::StatusOr<bool> StartGeneration(const SessionPtr& session, Generation& generation);
+  void ReturnHeldText(const SessionPtr& session, const Generation& generation);
+  bool RunStep();
+  void AfterToken(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
+                  const StepOutcome& outcome);
+  void NoteRetrievals(const SessionPtr& session, Generation* generation,
+                      const StepOutcome& outcome);
+  void EndGeneration(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
+                     absl::StatusOr<FinishReason> end);
+  WorkItem CommitItem(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
+                      GenerateSummary summary);
+  void ForgetGeneration(Session& session, bool was_running);
+
+  const EngineOptions options_;
+  EngineObserver* const observer_;
+
+  // Constant after Init.
+  std::unique_ptr<Checkpoint> checkpoint_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Model> model_;  // the thread's own
+  std::unique_ptr<SlotPool> session_slots_, work_slots_, full_slots_, full_work_slots_;
+  std::map<Strategy, StatePool> pools_;
+  ModelInfo model_info_;
+  SchedulerLimits scheduler_limits_;
+  EngineStats base_stats_;  // what does not change
+
+  // Shared.
+  mutable Mutex mu_;
+  CondVar wake_;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Status health_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, SessionPtr> sessions_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::string> session_of_request_ ABSL_GUARDED_BY(mu_);
+  std::deque<std::pair<SessionPtr, WorkItem>> inbox_ ABSL_GUARDED_BY(mu_);
+  std::vector<int64_t> cancels_ ABSL_GUARDED_BY(mu_);
+  int32_t num_deleting_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t next_key_ ABSL_GUARDED_BY(mu_) = 1;
+  int64_t next_generation_ ABSL_GUARDED_BY(mu_) = 1;
+  int32_t generations_open_ ABSL_GUARDED_BY(mu_) = 0;
+  int32_t generations_running_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t backlog_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t appended_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t generated_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t buffer_replacements_ ABSL_GUARDED_BY(mu_) = 0;
+
+  // The thread's own.
+  std::map<int64_t, SessionPtr> busy_;  // sessions with items, by key
+  std::map<int64_t, std::pair<SessionPtr, std::shared_ptr<Generation>>> generations_;  // queued and
+                                                                                       // running
+  std::vector<std::pair<SessionPtr, std::shared_ptr<Generation>>> running_;
+  SchedulerTurn turn_;
+  absl::Time next_expiry_check_;
+
+  std::thread thread_;
+};
+
+}  // namespace rasq

@@ -1,0 +1,151 @@
+// How the engine comes up: options, checkpoint, device, states.
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/engine_impl.h"
+#include "kernels/base/status.h"
+
+namespace rasq {
+namespace {
+
+absl::Status CheckRange(const char* name, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, "=", value, ": must be from ", least, " to ", most));
+}
+
+absl::Status Validate(const EngineOptions& options) {
+  constexpr int32_t kMany = 1 << 20;
+  RASQ_RETURN_IF_ERROR(CheckRange("max_sessions", options.max_sessions, 1, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange("max_generations", options.max_generations, 1, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange("max_full_sessions", options.max_full_sessions, 0, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange("full_context_tokens", options.full_context_tokens, 64, 1 << 24));
+  RASQ_RETURN_IF_ERROR(CheckRange("capacity_tokens", options.capacity_tokens, 0, 1 << 24));
+  RASQ_RETURN_IF_ERROR(CheckRange("max_batch_tokens", options.max_batch_tokens, 1, 1 << 20));
+  constexpr int64_t kMostTokens = int64_t{1} << 40;
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("max_backlog_tokens", options.max_backlog_tokens, 1, kMostTokens));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("max_total_backlog_tokens", options.max_total_backlog_tokens, 1, kMostTokens));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("max_queued_generations", options.max_queued_generations, 0, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange("max_new_tokens", options.max_new_tokens, 1, 1 << 30));
+  RASQ_RETURN_IF_ERROR(CheckRange("default_max_new_tokens", options.default_max_new_tokens, 1,
+                                  options.max_new_tokens));
+  if (options.default_ttl < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("default_ttl=", absl::FormatDuration(options.default_ttl), ": is negative"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine::Impl>> Engine::Impl::Create(const EngineOptions& options,
+                                                                   EngineObserver* observer) {
+  RASQ_RETURN_IF_ERROR(Validate(options));
+  std::unique_ptr<Impl> impl(new Impl(options, observer));
+  RASQ_RETURN_IF_ERROR(impl->Init());
+  impl->thread_ = std::thread([impl = impl.get()] { impl->Run(); });
+  return impl;
+}
+
+Engine::Impl::Impl(const EngineOptions& options, EngineObserver* observer)
+    : options_(options), observer_(observer) {}
+
+absl::Status Engine::Impl::Init() {
+  RASQ_ASSIGN_OR_RETURN(checkpoint_, Checkpoint::Open(options_.model));
+  RASQ_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::Load(options_.model));
+  const ModelConfig& model = checkpoint_->model();
+  if (tokenizer_->vocab_size() > model.vocab) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options_.model, "/tokenizer.json: has id ", tokenizer_->vocab_size() - 1,
+                     ", but config.json says vocab_size=", model.vocab));
+  }
+  MemoryConfig memory = checkpoint_->memory();
+  if (options_.capacity_tokens > 0) {
+    if (!memory.has_memory()) {
+      return absl::InvalidArgumentError(absl::StrCat("capacity_tokens=", options_.capacity_tokens,
+                                                     ": the model has no memory adapter"));
+    }
+    memory.capacity = options_.capacity_tokens;
+  }
+  RASQ_ASSIGN_OR_RETURN(ops_, OpenOps(options_.ops));
+
+  const int32_t copies = options_.max_generations * (options_.max_full_sessions > 0 ? 2 : 1);
+  const StepLimits limits{
+      .max_streams = options_.max_sessions + options_.max_full_sessions + copies,
+      .max_rows = options_.max_batch_tokens,
+      .max_samples = copies};
+  // Every generation that decodes has a row, and beside them one whole segment must fit.
+  if (limits.max_rows < copies + memory.segment) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_batch_tokens=", options_.max_batch_tokens, ": must be at least ",
+                     copies + memory.segment, " for max_generations=", options_.max_generations));
+  }
+  RASQ_ASSIGN_OR_RETURN(model_, Model::Create(*checkpoint_, memory, limits, *ops_));
+  scheduler_limits_ = {.max_rows = limits.max_rows,
+                       .max_segments = limits.MaxSegments(memory.segment),
+                       .quantum = memory.segment};
+  const int64_t weight_bytes = ops_->allocated_bytes() - model_->workspace_bytes();
+  RASQ_RETURN_IF_ERROR(InitPools(memory));
+
+  const bool has_memory = memory.has_memory();
+  const StateLayout& layout = pools_.at(has_memory ? Strategy::kRasq : Strategy::kWindow).layout;
+  model_info_ = {
+      .name = std::filesystem::path(options_.model).lexically_normal().filename().string(),
+      .architecture = model.architecture,
+      .fingerprint = checkpoint_->fingerprint(),
+      .parameters = checkpoint_->num_parameters(),
+      .vocab = model.vocab,
+      .hidden = model.hidden,
+      .layers = model.num_layers,
+      .window_tokens = memory.window,
+      .segment_tokens = memory.segment,
+      .capacity_tokens = layout.shape.capacity,
+      .max_budget_tokens = layout.shape.max_selected,
+      .session_state_bytes = layout.bytes,
+      .session_slots = session_slots_->num_slots(),
+      .device = ops_->device(),
+      .dtype = Name(ops_->element())};
+  base_stats_.slots_total = session_slots_->num_slots();
+  base_stats_.weight_bytes = weight_bytes;
+  base_stats_.workspace_bytes = model_->workspace_bytes();
+  base_stats_.session_bytes = session_slots_->bytes() + work_slots_->bytes() +
+                              full_slots_->bytes() + full_work_slots_->bytes();
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Impl::InitPools(const MemoryConfig& memory) {
+  const ModelConfig& model = checkpoint_->model();
+  int64_t slot_bytes = 0;
+  for (Strategy strategy : {Strategy::kRasq, Strategy::kWindow, Strategy::kFull}) {
+    if (strategy == Strategy::kRasq && !memory.has_memory()) continue;
+    RASQ_ASSIGN_OR_RETURN(
+        pools_[strategy].layout,
+        MakeStateLayout(strategy, model, memory, ops_->element(), options_.full_context_tokens));
+    if (strategy != Strategy::kFull) {
+      slot_bytes = std::max(slot_bytes, pools_[strategy].layout.bytes);
+    }
+  }
+  const int64_t full_bytes = pools_[Strategy::kFull].layout.bytes;
+  const int32_t full_copies = options_.max_full_sessions > 0 ? options_.max_generations : 0;
+  const auto make = [&](std::unique_ptr<SlotPool>& pool, int32_t slots,
+                        int64_t bytes) -> absl::Status {
+    RASQ_ASSIGN_OR_RETURN(pool, SlotPool::Create(*ops_, slots, bytes));
+    return absl::OkStatus();
+  };
+  RASQ_RETURN_IF_ERROR(make(session_slots_, options_.max_sessions, slot_bytes));
+  RASQ_RETURN_IF_ERROR(make(work_slots_, options_.max_generations, slot_bytes));
+  RASQ_RETURN_IF_ERROR(make(full_slots_, options_.max_full_sessions, full_bytes));
+  RASQ_RETURN_IF_ERROR(make(full_work_slots_, full_copies, full_bytes));
+  for (auto& [strategy, pool] : pools_) {
+    const bool full = strategy == Strategy::kFull;
+    pool.slots = full ? full_slots_.get() : session_slots_.get();
+    pool.work_slots = full ? full_work_slots_.get() : work_slots_.get();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace rasq

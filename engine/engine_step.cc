@@ -1,0 +1,388 @@
+// What the engine's thread does of the accepted calls: loads appended input, starts generations,
+// runs a step of many streams, and hands out what came of it.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/engine_impl.h"
+#include "kernels/base/status.h"
+
+namespace rasq {
+namespace {
+
+WritePolicy WritePolicyOf(const SessionOptions& options) {
+  return {.log_growth = options.half_life_tokens > 0 ? std::log(2.0) / options.half_life_tokens : 0,
+          .noise = options.replacement_noise,
+          .seed = static_cast<uint64_t>(options.seed)};
+}
+
+ReadPolicy ReadPolicyOf(const SessionOptions& options) {
+  return {.budget = options.budget_tokens,
+          .gain = static_cast<float>(options.budget_gain),
+          .floor = -INFINITY};
+}
+
+}  // namespace
+
+void Engine::Impl::ServeItems(const SessionPtr& session) {
+  while (!session->items.empty()) {
+    LoadItems(*session);
+    if (AbsorbItems(session)) continue;
+    const std::shared_ptr<Generation> generation = session->items.front().generation;
+    if (generation == nullptr || generation->slot) return;  // a step has to come first
+    if (generation->over) {                                 // it was cancelled, or failed
+      session->items.pop_front();
+      continue;
+    }
+    const absl::StatusOr<bool> started = StartGeneration(session, *generation);
+    if (!started.ok()) {
+      FailSession(session, started.status());
+      return;
+    }
+    if (!*started) return;  // no slot for its copy is free
+    running_.emplace_back(session, generation);
+    // What is committed comes before what is appended from now on; else that need not wait.
+    if (generation->request.commit) return;
+    session->items.pop_front();
+  }
+  busy_.erase(session->key);
+}
+
+void Engine::Impl::LoadItems(Session& session) {
+  while (session.num_loaded < session.items.size() &&
+         session.items[session.num_loaded].generation == nullptr) {
+    WorkItem& item = session.items[session.num_loaded++];
+    for (std::shared_ptr<const Input>& input : item.input) session.queue.Push(std::move(input));
+    session.loaded_tokens += item.num_tokens;
+    session.loaded_ends.push_back(session.loaded_tokens);
+  }
+}
+
+// Ends the appends whose tokens are all in the session's state: in its slab or, behind the last
+// whole segment, in its queue. False if there was none.
+bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
+  const int32_t segment = session->layout->shape.segment_rows;
+  const bool waiting =
+      !session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty();
+  const int64_t absorbed =
+      waiting ? session->loaded_tokens - session->queue.size() : session->loaded_tokens;
+  std::vector<std::pair<WorkItem, AppendResult>> done;
+  {
+    MutexLock lock(mu_);
+    const int64_t more = absorbed - session->absorbed_tokens;
+    session->absorbed_tokens += more;
+    backlog_tokens_ -= more;
+    appended_tokens_ += more;
+    while (session->num_loaded > 0 && session->loaded_ends.front() <= absorbed) {
+      WorkItem& item = session->items.front();
+      const AppendResult result{.appended_tokens = item.num_tokens,
+                                .context_tokens = session->loaded_ends.front(),
+                                .next_offset = item.next_offset};
+      done.emplace_back(std::move(item), result);
+      session->items.pop_front();
+      session->loaded_ends.pop_front();
+      --session->num_loaded;
+      --session->appends_in_flight;
+    }
+  }
+  const absl::Time now = absl::Now();
+  for (auto& [item, result] : done) {
+    if (observer_ != nullptr) observer_->OnAbsorbed(now - item.accept_time);
+    item.on_absorbed(result);
+  }
+  return !done.empty();
+}
+
+absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
+                                                   Generation& generation) {
+  const StatePool& pool = pools_.at(session->layout->strategy);
+  Slot slot = pool.work_slots->Acquire();
+  if (!slot) return false;
+  if (session->fresh) {
+    RASQ_RETURN_IF_ERROR(ResetState(*session->layout, *ops_, session->slot.data()));
+    session->fresh = false;
+  }
+  RASQ_RETURN_IF_ERROR(
+      ops_->CopyOnDevice(slot.data(), session->slot.data(), session->layout->bytes));
+  generation.slot = std::move(slot);
+  generation.cursor = session->cursor;
+  generation.queue = session->queue;
+  generation.context_tokens = session->cursor.position + session->queue.size();
+  for (const std::shared_ptr<const Input>& input : generation.prompt) {
+    generation.queue->Push(input);
+    for (const int32_t id : input->ids) generation.seen.emplace(id, 0);
+  }
+  generation.context_tokens += generation.held_tokens;
+  generation.output.emplace(tokenizer_.get(), &generation.request.stop,
+                            model_->config().eos_token_ids);
+  generation.run_time = absl::Now();
+  MutexLock lock(mu_);
+  ++generations_running_;
+  return true;
+}
+
+// A generation that would have been committed has failed: the text that ended for its sake goes on.
+void Engine::Impl::ReturnHeldText(const SessionPtr& session, const Generation& generation) {
+  MutexLock input_lock(session->input_mu);
+  if (session->num_inputs == generation.num_inputs) {
+    std::vector<int32_t> none;
+    session->text.Append(generation.held_text, none);
+    session->begun = generation.begun_before;
+    return;
+  }
+  // Something was said since: what was held back stands before it, as the tokens it has become.
+  const auto item =
+      std::find_if(session->items.begin(), session->items.end(),
+                   [&](const WorkItem& other) { return other.generation.get() == &generation; });
+  if (generation.held_tokens == 0 || item == session->items.end()) return;
+  *item = {.input = {generation.prompt.front()},
+           .num_tokens = generation.held_tokens,
+           .accept_time = generation.start_time,
+           .on_absorbed = [](const absl::StatusOr<AppendResult>&) {}};
+  MutexLock lock(mu_);
+  session->accepted_tokens += generation.held_tokens;
+  backlog_tokens_ += generation.held_tokens;
+  ++session->appends_in_flight;
+}
+
+bool Engine::Impl::RunStep() {
+  const int32_t max_rows = scheduler_limits_.max_rows;
+  // Who wants what: generations that decode take a row each, the others and the sessions are flows.
+  struct Stream {
+    SessionPtr session;
+    std::shared_ptr<Generation> generation;  // null: the session's own stream
+  };
+  std::vector<Stream> decoding, waiting;
+  std::vector<Flow> flows;
+  const auto add_flow = [&](Stream stream) {
+    const Generation* generation = stream.generation.get();
+    const Session& session = *stream.session;
+    const bool own = generation == nullptr;
+    std::vector<int32_t> parts =
+        own ? session.queue.Parts(session.cursor, session.layout->shape.segment_rows, max_rows,
+                                  /*keep_last=*/true)
+            : generation->queue->Parts(generation->cursor, session.layout->shape.segment_rows,
+                                       max_rows, /*keep_last=*/false);
+    if (parts.empty()) return;
+    flows.push_back({.key = 2 * session.key + (own ? 0 : 1),
+                     .priority = session.options.priority,
+                     .parts = std::move(parts),
+                     .deficit = own ? session.deficit : generation->deficit});
+    waiting.push_back(std::move(stream));
+  };
+  std::map<int64_t, Stream> by_key;
+  for (const auto& [key, session] : busy_) by_key[2 * key] = {session, nullptr};
+  for (const auto& [session, generation] : running_) {
+    if (generation->decoding()) {
+      decoding.push_back({session, generation});
+    } else {
+      by_key[2 * session->key + 1] = {session, generation};
+    }
+  }
+  for (auto& [key, stream] : by_key) add_flow(std::move(stream));
+
+  const std::vector<int32_t> plan =
+      PlanStep(static_cast<int32_t>(decoding.size()), scheduler_limits_, flows, turn_);
+  std::vector<Stream> streams;
+  std::vector<StreamStep> steps;
+  const auto add_step = [&](const Stream& stream, int64_t tokens) {
+    Session& session = *stream.session;
+    Generation* generation = stream.generation.get();
+    StreamStep step{
+        .layout = session.layout,
+        .state = generation ? generation->slot.data() : session.slot.data(),
+        .cursor = generation ? &generation->cursor : &session.cursor,
+        .tokens = generation ? generation->queue->Pop(tokens) : session.queue.Pop(tokens),
+        .write = WritePolicyOf(session.options),
+        .read = ReadPolicyOf(session.options)};
+    if (generation != nullptr && generation->queue->size() == 0) {
+      step.sample = generation->NextSample(model_->limits().max_seen);
+    }
+    steps.push_back(std::move(step));
+    streams.push_back(stream);
+  };
+  for (const Stream& stream : decoding) add_step(stream, 1);
+  int32_t num_tokens = static_cast<int32_t>(decoding.size());
+  for (size_t i = 0; i < flows.size(); ++i) {
+    (waiting[i].generation ? waiting[i].generation->deficit : waiting[i].session->deficit) =
+        flows[i].deficit;
+    int64_t tokens = 0;
+    for (int32_t part = 0; part < plan[i]; ++part) tokens += flows[i].parts[part];
+    if (tokens > 0) add_step(waiting[i], tokens);
+    num_tokens += static_cast<int32_t>(tokens);
+  }
+  if (steps.empty()) return false;
+
+  const absl::Time start = absl::Now();
+  absl::StatusOr<std::vector<StepOutcome>> outcomes = std::vector<StepOutcome>();
+  for (const Stream& stream : streams) {
+    if (!stream.session->fresh) continue;
+    const absl::Status reset =
+        ResetState(*stream.session->layout, *ops_, stream.session->slot.data());
+    if (!reset.ok()) outcomes = reset;
+    stream.session->fresh = false;
+  }
+  if (outcomes.ok()) outcomes = model_->Step(steps);
+  if (!outcomes.ok()) {
+    const absl::Status failure =
+        absl::InternalError(absl::StrCat("a step failed: ", outcomes.status().message()));
+    if (absl::IsUnavailable(outcomes.status())) {  // the device is gone
+      MutexLock lock(mu_);
+      health_ = outcomes.status();
+    }
+    for (const Stream& stream : streams) {
+      if (stream.generation != nullptr && !stream.generation->over) {
+        EndGeneration(stream.session, stream.generation, failure);
+      }
+      FailSession(stream.session, failure);
+    }
+    return true;
+  }
+  if (observer_ != nullptr) {
+    const int32_t decoded = static_cast<int32_t>(decoding.size());
+    const StepKind kind = decoded == 0            ? StepKind::kAppend
+                          : decoded == num_tokens ? StepKind::kDecode
+                                                  : StepKind::kMixed;
+    observer_->OnStep(kind, absl::Now() - start, num_tokens);
+  }
+  for (size_t i = 0; i < streams.size(); ++i) {
+    const auto& [session, generation] = streams[i];
+    NoteRetrievals(session, generation.get(), (*outcomes)[i]);
+    if (generation != nullptr && steps[i].sample.has_value()) {
+      AfterToken(session, generation, (*outcomes)[i]);
+    }
+  }
+  return true;
+}
+
+void Engine::Impl::NoteRetrievals(const SessionPtr& session, Generation* generation,
+                                  const StepOutcome& outcome) {
+  for (const int32_t read : outcome.retrieved) {
+    if (observer_ != nullptr) observer_->OnRetrieval(session->options.budget_tokens, read);
+    if (generation != nullptr) {
+      generation->retrieved_tokens += read;
+      ++generation->num_retrievals;
+    }
+  }
+  MutexLock lock(mu_);
+  buffer_replacements_ += outcome.num_replaced;
+}
+
+void Engine::Impl::AfterToken(const SessionPtr& session,
+                              const std::shared_ptr<Generation>& generation,
+                              const StepOutcome& outcome) {
+  if (outcome.token < 0) {
+    EndGeneration(session, generation, absl::InternalError("the model's logits are not finite"));
+    return;
+  }
+  Generation& g = *generation;
+  if (g.request.evidence > 0 && !outcome.retrieved.empty()) {
+    for (size_t r = 0; r < session->layout->retrievals.size(); ++r) {
+      const absl::StatusOr<std::vector<RetrievedEntry>> entries =
+          model_->Retrieved(*session->layout, g.slot.data(), static_cast<int32_t>(r));
+      if (!entries.ok()) {
+        EndGeneration(session, generation, entries.status());
+        return;
+      }
+      g.AddEvidence(*entries);
+    }
+  }
+  const absl::Time now = absl::Now();
+  const bool first = g.output->num_tokens() == 0;
+  if (first) g.first_time = now;
+  if (observer_ != nullptr) {
+    first ? observer_->OnFirstToken(now - g.start_time) : observer_->OnNextToken(now - g.last_time);
+  }
+  g.last_time = now;
+  {
+    MutexLock lock(mu_);
+    ++generated_tokens_;
+  }
+  GeneratedToken token{.token_id = outcome.token, .logprob = outcome.logprob, .alternatives = {}};
+  for (int32_t i = 0; i < g.request.logprobs && outcome.alternatives[i] >= 0; ++i) {
+    token.alternatives.push_back(
+        {.token_id = outcome.alternatives[i], .logprob = outcome.alternative_logprobs[i]});
+  }
+  ++g.seen[outcome.token];
+  g.output->Push(std::move(token));
+
+  const bool full = session->layout->strategy == Strategy::kFull &&
+                    g.cursor.position >= session->layout->shape.window_rows;
+  if (g.output->stopped()) {
+    EndGeneration(session, generation, FinishReason::kStop);
+  } else if (full || g.output->num_tokens() >= g.request.stop.max_new_tokens) {
+    g.output->Finish();
+    EndGeneration(session, generation, FinishReason::kLength);
+  } else {
+    Input next{.ids = {outcome.token}};
+    g.queue->Push(std::make_shared<Input>(std::move(next)));
+    GenerateChunk chunk = g.output->Take();
+    if (!chunk.text.empty() || !chunk.tokens.empty()) g.sink->OnChunk(std::move(chunk));
+  }
+}
+
+void Engine::Impl::EndGeneration(const SessionPtr& session,
+                                 const std::shared_ptr<Generation>& generation,
+                                 absl::StatusOr<FinishReason> end) {
+  Generation& g = *generation;
+  RASQ_CHECK(!g.over);
+  g.over = true;
+  generations_.erase(g.id);
+  const bool was_running = static_cast<bool>(g.slot);
+  g.slot = Slot();
+  std::erase_if(running_, [&](const auto& running) { return running.second == generation; });
+  if (!end.ok()) {
+    if (g.request.commit) ReturnHeldText(session, g);
+    ForgetGeneration(*session, was_running);
+    g.sink->OnDone(end.status());
+    return;
+  }
+  GenerateChunk chunk = g.output->Take();
+  if (!chunk.text.empty() || !chunk.tokens.empty()) g.sink->OnChunk(std::move(chunk));
+  GenerateSummary summary = g.Summary(*end, *tokenizer_);
+  if (g.request.commit) {
+    session->items.front() = CommitItem(session, generation, std::move(summary));
+    return;
+  }
+  ForgetGeneration(*session, was_running);
+  g.sink->OnDone(std::move(summary));
+}
+
+// The append of what a generation said. Its text goes through the same path as any other, so a
+// session's state follows from its tokens alone, however they came; the generation's copy is not
+// kept.
+WorkItem Engine::Impl::CommitItem(const SessionPtr& session,
+                                  const std::shared_ptr<Generation>& generation,
+                                  GenerateSummary summary) {
+  WorkItem item{.input = generation->prompt, .accept_time = absl::Now()};
+  Input output{.ids = generation->output->ContextTokens()};
+  item.input.push_back(std::make_shared<Input>(std::move(output)));
+  for (const std::shared_ptr<const Input>& input : item.input) item.num_tokens += input->size();
+  item.on_absorbed = [this, session, generation,
+                      summary = std::move(summary)](const absl::StatusOr<AppendResult>& result) {
+    ForgetGeneration(*session, /*was_running=*/true);
+    // A session that is being deleted has no use for the context, but the answer stands.
+    if (result.ok() || absl::IsAborted(result.status())) {
+      generation->sink->OnDone(summary);
+    } else {
+      generation->sink->OnDone(result.status());
+    }
+  };
+  MutexLock lock(mu_);
+  session->accepted_tokens += item.num_tokens;
+  backlog_tokens_ += item.num_tokens;
+  ++session->appends_in_flight;
+  return item;
+}
+
+void Engine::Impl::ForgetGeneration(Session& session, bool was_running) {
+  MutexLock lock(mu_);
+  session.generating = false;
+  session.last_use_time = absl::Now();
+  --generations_open_;
+  if (was_running) --generations_running_;
+}
+
+}  // namespace rasq

@@ -1,0 +1,212 @@
+// What the engine's callers say and hear: sessions, content, requests, results. Plain structs; the
+// server turns protobuf messages into these at its door, and back.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "kernels/ops.h"
+
+namespace rasq {
+
+enum class Strategy : int8_t { kDefault, kRasq, kFull, kWindow };
+enum class SessionState : int8_t { kActive, kDeleting, kFailed };
+enum class FinishReason : int8_t { kStop, kLength };
+
+struct SessionOptions {
+  Strategy strategy = Strategy::kDefault;  // kDefault: rasq if the model has a memory, else window
+  absl::Duration ttl;                      // idle time until it is deleted; 0: the engine's default
+  int32_t budget_tokens = 0;               // b0; 0: the model's
+  double budget_gain = 0;                  // alpha >= 0; negative: the model's (0)
+  double half_life_tokens = 0;             // 0: age does not matter
+  double replacement_noise = 0;            // 0..1
+  int64_t seed = 0;                        // of replacement and sampling
+  int32_t priority = 0;                    // higher first
+};
+
+struct SessionInfo {
+  std::string id;
+  absl::Time create_time;
+  absl::Time last_use_time;
+  absl::Time expire_time;  // absl::InfiniteFuture(): never
+  std::map<std::string, std::string> labels;
+  SessionOptions options;  // as in force
+  SessionState state = SessionState::kActive;
+  int64_t context_tokens = 0;  // in the session's state
+  int64_t backlog_tokens = 0;  // accepted, not yet in its state
+  int64_t next_offset = 0;     // bytes of text + number of ids + number of embedding rows accepted
+  int64_t state_bytes = 0;     // on the device; constant
+};
+
+// Rows that take the place of token embeddings (images, audio).
+struct EmbeddingRows {
+  int32_t rows = 0;
+  std::vector<float> values;  // [rows, hidden]
+};
+using Content = std::variant<std::monostate, std::string, std::vector<int32_t>, EmbeddingRows>;
+
+struct CreateSessionRequest {
+  std::string id;  // 1-128 of [A-Za-z0-9._-]; empty: the engine chooses
+  SessionOptions options;
+  std::map<std::string, std::string> labels;  // at most 16
+  std::string request_id;  // repeated creates with the same one give the same session
+};
+
+struct SessionPage {
+  std::vector<SessionInfo> sessions;  // by id
+  std::string next_page_token;        // empty: the last page
+};
+
+struct AppendRequest {
+  std::string session_id;
+  Content content;
+  int64_t offset = -1;  // >= 0: must equal the session's next_offset
+  bool pinned = false;  // never leaves the buffer
+};
+
+// What was accepted: it will be absorbed whatever becomes of the caller.
+struct AppendReceipt {
+  int64_t accepted_tokens = 0;  // by this call
+  int64_t backlog_tokens = 0;   // of the session, this call's included
+  int64_t next_offset = 0;
+};
+
+struct AppendResult {
+  int64_t appended_tokens = 0;  // by this call
+  int64_t context_tokens = 0;
+  int64_t next_offset = 0;  // after this call's content
+};
+
+struct SamplingOptions {
+  double temperature = 0;         // 0: greedy
+  int32_t top_k = 0;              // 0: off
+  double top_p = 0;               // 0 or 1: off
+  double min_p = 0;               // 0: off
+  double repetition_penalty = 0;  // 0 or 1: off
+  double presence_penalty = 0;
+  double frequency_penalty = 0;
+  bool has_seed = false;
+  int64_t seed = 0;  // without one: the session's
+};
+
+struct StopOptions {
+  int32_t max_new_tokens = 0;  // 0: the engine's default
+  int32_t min_new_tokens = 0;
+  std::vector<std::string> stop_strings;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  bool include_stop = false;
+};
+
+struct GenerateRequest {
+  std::string session_id;
+  Content prompt;
+  SamplingOptions sampling;
+  StopOptions stop;
+  bool commit = false;   // prompt and output become context
+  int32_t logprobs = 0;  // alternatives a token; 0: none
+  int32_t evidence = 0;  // context runs to report; 0: none
+};
+
+struct TokenLogprob {
+  int32_t token_id = 0;
+  double logprob = 0;
+};
+struct GeneratedToken {
+  int32_t token_id = 0;
+  double logprob = 0;
+  std::vector<TokenLogprob> alternatives;
+};
+struct GenerateChunk {
+  std::string text;  // complete characters
+  std::vector<GeneratedToken> tokens;
+};
+struct Evidence {
+  int64_t position = 0;  // of the run's first token, counted from the session's start
+  std::string text;      // of the run of neighbouring tokens that were read
+  double score = 0;      // the highest share that one of them had in a retrieval's softmax over
+                         // what it read
+};
+struct GenerateSummary {
+  FinishReason finish_reason = FinishReason::kStop;
+  int64_t context_tokens = 0;  // read from, the prompt not counted
+  int32_t prompt_tokens = 0;
+  int32_t output_tokens = 0;
+  double retrieved_tokens = 0;  // mean over the call's retrievals
+  std::vector<Evidence> evidence;
+  absl::Duration queue_time;
+  absl::Duration time_to_first_token;
+  absl::Duration total_time;
+};
+
+struct EngineOptions {
+  std::string model = "models/default";  // directory of the checkpoint
+  OpsOptions ops;                        // device, threads, element type
+  int32_t max_sessions = 16;             // states of strategies rasq and window on the device
+  int32_t max_generations = 4;           // generations at once; each works on a copy of a state
+  int32_t max_full_sessions = 2;         // states of strategy full; 0: none are served
+  int32_t full_context_tokens = 8192;    // length at which strategy full refuses more
+  int32_t capacity_tokens = 0;           // entries of the rotating buffer; 0: the model's
+  int32_t max_batch_tokens = 512;        // rows of one step
+  int64_t max_backlog_tokens = 4 << 20;  // accepted and not absorbed, of one session
+  int64_t max_total_backlog_tokens = 16 << 20;  // of all sessions
+  int32_t max_queued_generations = 256;         // waiting for a place
+  int32_t default_max_new_tokens = 256;
+  int32_t max_new_tokens = 65536;  // the most that one call may ask for
+  absl::Duration default_ttl;      // 0: sessions do not expire
+};
+
+struct ModelInfo {
+  std::string name;  // the directory's last part
+  std::string architecture;
+  std::string fingerprint;
+  int64_t parameters = 0;
+  int32_t vocab = 0;
+  int32_t hidden = 0;
+  int32_t layers = 0;
+  int32_t window_tokens = 0;
+  int32_t segment_tokens = 0;
+  int32_t capacity_tokens = 0;
+  int32_t max_budget_tokens = 0;
+  int64_t session_state_bytes = 0;
+  int32_t session_slots = 0;
+  std::string device;
+  std::string dtype;
+};
+
+// Gauges and counters at one moment.
+struct EngineStats {
+  int32_t sessions_open = 0;
+  int32_t sessions_active = 0;  // with work in flight
+  int32_t slots_total = 0;
+  int32_t slots_used = 0;
+  int64_t backlog_tokens = 0;
+  int32_t generations_running = 0;
+  int32_t generations_queued = 0;
+  int64_t appended_tokens = 0;      // ever
+  int64_t generated_tokens = 0;     // ever
+  int64_t buffer_replacements = 0;  // entries that fell out of a buffer, ever
+  int64_t weight_bytes = 0;         // on the device
+  int64_t session_bytes = 0;
+  int64_t workspace_bytes = 0;
+};
+
+enum class StepKind : int8_t { kAppend, kDecode, kMixed };
+
+// Hears of what the engine does as it does it, on the engine's own thread: must return at once.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnStep(StepKind kind, absl::Duration time, int32_t tokens) = 0;
+  virtual void OnFirstToken(absl::Duration since_call) = 0;
+  virtual void OnNextToken(absl::Duration since_last) = 0;
+  virtual void OnAbsorbed(absl::Duration since_accepted) = 0;
+  // One retrieval: the budget that was allowed and the entries that were read.
+  virtual void OnRetrieval(int32_t budget_tokens, int32_t read_tokens) = 0;
+};
+
+}  // namespace rasq
