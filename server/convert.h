@@ -1,0 +1,41 @@
+// Protobuf messages to the engine's types and back. What comes in is checked here for range and
+// size, so that nothing outlandish gets further: errors are kInvalidArgument and begin with the
+// field's path (grpc_status.h). What only the engine can know it checks itself.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/types.h"
+#include "rasq/v1/model.pb.h"
+#include "rasq/v1/session.pb.h"
+
+namespace rasq {
+
+// 1 to 128 of [A-Za-z0-9._-].
+absl::Status CheckSessionId(absl::string_view id);
+
+// Each id must be of the vocabulary; `field` names them in the error.
+absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
+                           const ModelInfo& model, absl::string_view field);
+
+absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request);
+absl::Status CheckListSessions(const v1::ListSessionsRequest& request);
+
+// Takes the text out of the message. Content that is unset gives std::monostate.
+absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model,
+                                    absl::string_view field);
+absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model);
+absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model);
+
+v1::Session ToProto(const SessionInfo& session);
+v1::AppendResponse ToProto(const AppendResult& result);
+// Adds a chunk to the end of a message.
+void MergeChunk(const GenerateChunk& chunk, v1::GenerateResponse& message);
+v1::GenerateSummary ToProto(const GenerateSummary& summary);
+v1::GetModelResponse ToProto(const ModelInfo& model);
+
+}  // namespace rasq

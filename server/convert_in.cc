@@ -1,0 +1,263 @@
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "kernels/base/dtype.h"
+#include "kernels/base/status.h"
+#include "server/convert.h"
+
+namespace rasq {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "embeddings are read as they come");
+
+constexpr size_t kMaxIdBytes = 128;
+constexpr int kMaxLabels = 16;
+constexpr size_t kMaxLabelKeyBytes = 64;
+constexpr size_t kMaxLabelValueBytes = 256;
+constexpr int kMaxStopStrings = 16;
+constexpr size_t kMaxStopStringBytes = 256;
+constexpr int kMaxStopTokenIds = 256;
+constexpr int kMaxLogprobs = 20;
+constexpr int kMaxEvidence = 1000;
+constexpr int kMaxPageSize = 1000;
+constexpr size_t kMaxPageTokenBytes = 1024;
+constexpr int64_t kMaxTtlSeconds = int64_t{10} * 366 * 24 * 3600;
+constexpr double kMaxHalfLifeTokens = 1e15;
+constexpr double kMaxBudgetGain = 1e6;
+
+// Says the value as it came: NaN and infinities too.
+template <typename T>
+absl::Status OutOfBounds(absl::string_view field, T value, T low, T high) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, "=", value, ": must be from ", low, " to ", high));
+}
+
+template <typename T>
+absl::Status CheckRange(absl::string_view field, T value, T low, T high) {
+  // Written so that a NaN fails.
+  return value >= low && value <= high ? absl::OkStatus() : OutOfBounds(field, value, low, high);
+}
+
+absl::StatusOr<absl::Duration> TtlFromProto(const google::protobuf::Duration& ttl) {
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("options.ttl.seconds", ttl.seconds(), 0, kMaxTtlSeconds));
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("options.ttl.nanos", ttl.nanos(), 0, 999'999'999));
+  return absl::Seconds(ttl.seconds()) + absl::Nanoseconds(ttl.nanos());
+}
+
+absl::StatusOr<Strategy> StrategyFromProto(v1::Strategy strategy) {
+  switch (strategy) {
+    case v1::STRATEGY_UNSPECIFIED:
+      return Strategy::kDefault;
+    case v1::STRATEGY_RASQ:
+      return Strategy::kRasq;
+    case v1::STRATEGY_FULL:
+      return Strategy::kFull;
+    case v1::STRATEGY_WINDOW:
+      return Strategy::kWindow;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("options.strategy=", static_cast<int>(strategy), ": unknown"));
+  }
+}
+
+absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& options) {
+  SessionOptions result;
+  RASQ_ASSIGN_OR_RETURN(result.strategy, StrategyFromProto(options.strategy()));
+  RASQ_ASSIGN_OR_RETURN(result.ttl, TtlFromProto(options.ttl()));
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("options.retrieval_budget_tokens",
+                                           options.retrieval_budget_tokens(), 0, INT32_MAX));
+  RASQ_RETURN_IF_ERROR(CheckRange("options.retrieval_budget_gain", options.retrieval_budget_gain(),
+                                  -kMaxBudgetGain, kMaxBudgetGain));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("options.half_life_tokens", options.half_life_tokens(), 0.0, kMaxHalfLifeTokens));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("options.replacement_noise", options.replacement_noise(), 0.0, 1.0));
+  result.budget_tokens = options.retrieval_budget_tokens();
+  result.budget_gain = options.retrieval_budget_gain();
+  result.half_life_tokens = options.half_life_tokens();
+  result.replacement_noise = options.replacement_noise();
+  result.seed = options.seed();
+  result.priority = options.priority();
+  return result;
+}
+
+absl::StatusOr<EmbeddingRows> RowsFromProto(const v1::Embeddings& embeddings,
+                                            const ModelInfo& model, absl::string_view field) {
+  const int64_t bytes = static_cast<int64_t>(embeddings.bfloat16().size());
+  const int64_t row_bytes = int64_t{model.hidden} * 2;
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int32_t>(absl::StrCat(field, ".rows"), embeddings.rows(), 0, INT32_MAX));
+  if (bytes != embeddings.rows() * row_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ".bfloat16: has ", bytes, " bytes, but ",
+                                                   embeddings.rows(), " rows of ", model.hidden,
+                                                   " have ", embeddings.rows() * row_bytes));
+  }
+  EmbeddingRows rows{.rows = embeddings.rows(), .values = std::vector<float>(bytes / 2)};
+  for (size_t i = 0; i < rows.values.size(); ++i) {
+    bfloat16 value;
+    std::memcpy(&value, embeddings.bfloat16().data() + 2 * i, 2);
+    rows.values[i] = ToFloat(value);
+    if (!std::isfinite(rows.values[i])) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, ".bfloat16: value ", i, " is not finite"));
+    }
+  }
+  return rows;
+}
+
+absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::SamplingOptions& sampling) {
+  RASQ_RETURN_IF_ERROR(CheckRange("sampling.temperature", sampling.temperature(), 0.0, 100.0));
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("sampling.top_k", sampling.top_k(), 0, INT32_MAX));
+  RASQ_RETURN_IF_ERROR(CheckRange("sampling.top_p", sampling.top_p(), 0.0, 1.0));
+  RASQ_RETURN_IF_ERROR(CheckRange("sampling.min_p", sampling.min_p(), 0.0, 1.0));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("sampling.repetition_penalty", sampling.repetition_penalty(), 0.0, 100.0));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("sampling.presence_penalty", sampling.presence_penalty(), -100.0, 100.0));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("sampling.frequency_penalty", sampling.frequency_penalty(), -100.0, 100.0));
+  return SamplingOptions{.temperature = sampling.temperature(),
+                         .top_k = sampling.top_k(),
+                         .top_p = sampling.top_p(),
+                         .min_p = sampling.min_p(),
+                         .repetition_penalty = sampling.repetition_penalty(),
+                         .presence_penalty = sampling.presence_penalty(),
+                         .frequency_penalty = sampling.frequency_penalty(),
+                         .has_seed = sampling.has_seed(),
+                         .seed = sampling.seed()};
+}
+
+absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const ModelInfo& model) {
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int32_t>("stop.max_new_tokens", stop.max_new_tokens(), 0, INT32_MAX));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int32_t>("stop.min_new_tokens", stop.min_new_tokens(), 0, INT32_MAX));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("stop.stop_strings.size", stop.stop_strings_size(), 0, kMaxStopStrings));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("stop.stop_token_ids.size", stop.stop_token_ids_size(), 0, kMaxStopTokenIds));
+  for (int i = 0; i < stop.stop_strings_size(); ++i) {
+    RASQ_RETURN_IF_ERROR(CheckRange<size_t>(absl::StrCat("stop.stop_strings[", i, "].size"),
+                                            stop.stop_strings(i).size(), 1, kMaxStopStringBytes));
+  }
+  RASQ_RETURN_IF_ERROR(CheckTokenIds(stop.stop_token_ids(), model, "stop.stop_token_ids"));
+  return StopOptions{.max_new_tokens = stop.max_new_tokens(),
+                     .min_new_tokens = stop.min_new_tokens(),
+                     .stop_strings = {stop.stop_strings().begin(), stop.stop_strings().end()},
+                     .stop_token_ids = {stop.stop_token_ids().begin(), stop.stop_token_ids().end()},
+                     .ignore_eos = stop.ignore_eos(),
+                     .include_stop = stop.include_stop()};
+}
+
+}  // namespace
+
+absl::Status CheckSessionId(absl::string_view id) {
+  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("session_id.size", id.size(), 1, kMaxIdBytes));
+  for (size_t i = 0; i < id.size(); ++i) {
+    if (!absl::ascii_isalnum(id[i]) && id[i] != '.' && id[i] != '_' && id[i] != '-') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("session_id: byte ", i, " is not one of [A-Za-z0-9._-]"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
+                           const ModelInfo& model, absl::string_view field) {
+  for (int i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= model.vocab) {
+      return OutOfBounds(absl::StrCat(field, "[", i, "]"), ids[i], 0, model.vocab - 1);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request) {
+  CreateSessionRequest result;
+  if (!request.session_id().empty()) RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  result.id = request.session_id();
+  RASQ_ASSIGN_OR_RETURN(result.options, OptionsFromProto(request.options()));
+  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.size", request.labels().size(), 0, kMaxLabels));
+  for (const auto& [key, value] : request.labels()) {
+    RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.key.size", key.size(), 1, kMaxLabelKeyBytes));
+    RASQ_RETURN_IF_ERROR(
+        CheckRange<size_t>("labels.value.size", value.size(), 0, kMaxLabelValueBytes));
+  }
+  result.labels = {request.labels().begin(), request.labels().end()};
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<size_t>("request_id.size", request.request_id().size(), 0, kMaxIdBytes));
+  result.request_id = request.request_id();
+  return result;
+}
+
+absl::Status CheckListSessions(const v1::ListSessionsRequest& request) {
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("page_size", request.page_size(), 0, kMaxPageSize));
+  return CheckRange<size_t>("page_token.size", request.page_token().size(), 0, kMaxPageTokenBytes);
+}
+
+absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model,
+                                    absl::string_view field) {
+  switch (content.kind_case()) {
+    case v1::Content::kText:
+      return Content(std::move(*content.mutable_text()));
+    case v1::Content::kTokenIds: {
+      const auto& ids = content.token_ids().ids();
+      RASQ_RETURN_IF_ERROR(CheckTokenIds(ids, model, absl::StrCat(field, ".token_ids.ids")));
+      return Content(std::vector<int32_t>(ids.begin(), ids.end()));
+    }
+    case v1::Content::kEmbeddings: {
+      RASQ_ASSIGN_OR_RETURN(EmbeddingRows rows, RowsFromProto(content.embeddings(), model,
+                                                              absl::StrCat(field, ".embeddings")));
+      return Content(std::move(rows));
+    }
+    case v1::Content::KIND_NOT_SET:
+      break;
+  }
+  return Content();
+}
+
+absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model) {
+  AppendRequest result;
+  RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  if (request.content().kind_case() == v1::Content::KIND_NOT_SET) {
+    return absl::InvalidArgumentError("content: one of text, token_ids, embeddings must be set");
+  }
+  RASQ_ASSIGN_OR_RETURN(result.content, TakeContent(*request.mutable_content(), model, "content"));
+  if (request.has_offset()) {
+    RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("offset", request.offset(), 0, INT64_MAX));
+    result.offset = request.offset();
+  }
+  result.session_id = request.session_id();
+  result.pinned = request.pinned();
+  return result;
+}
+
+absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model) {
+  GenerateRequest result;
+  RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  RASQ_ASSIGN_OR_RETURN(result.sampling, SamplingFromProto(request.sampling()));
+  RASQ_ASSIGN_OR_RETURN(result.stop, StopFromProto(request.stop(), model));
+  if (!v1::CommitOutput_IsValid(request.commit_output())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("commit_output=", static_cast<int>(request.commit_output()), ": unknown"));
+  }
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("logprobs", request.logprobs(), 0, kMaxLogprobs));
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("evidence", request.evidence(), 0, kMaxEvidence));
+  if (request.has_prompt()) {
+    RASQ_ASSIGN_OR_RETURN(result.prompt, TakeContent(*request.mutable_prompt(), model, "prompt"));
+  }
+  result.session_id = request.session_id();
+  result.commit = request.commit_output() == v1::COMMIT_OUTPUT_COMMIT;
+  result.logprobs = request.logprobs();
+  result.evidence = request.evidence();
+  return result;
+}
+
+}  // namespace rasq

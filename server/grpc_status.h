@@ -1,0 +1,26 @@
+// The only conversion of absl::Status to what a client sees. Every error carries a
+// google.rpc.Status with ErrorInfo{reason, domain "rasq"}; kInvalidArgument also a BadRequest,
+// kResourceExhausted and kUnavailable also a RetryInfo.
+//
+// A message that blames a field begins with its path: `stop.max_new_tokens=-1: ...` or
+// `content.text: ...`; BadRequest takes it from there. Messages of kInternal and kUnknown stay on
+// the server (its log has them): they may speak of paths and devices.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "grpcpp/support/status.h"
+
+namespace rasq {
+
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
+// ErrorInfo's reason, as in "AT_CAPACITY"; "" for OK.
+absl::string_view ReasonOf(absl::StatusCode code);
+
+// The path of the field that `message` begins with; empty if there is none.
+absl::string_view FieldOf(absl::string_view message);
+
+}  // namespace rasq

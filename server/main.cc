@@ -1,0 +1,132 @@
+// rasq-server: settings in, a server until a signal says stop. Exits with 0 after a drained stop or
+// a good --check-config, 1 after a fault that it says, 2 if its flags are wrong.
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/checkpoint.h"
+#include "engine/engine.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "google/protobuf/stubs/logging.h"
+#include "grpcpp/grpcpp.h"
+#include "kernels/base/status.h"
+#include "server/flags.h"
+#include "server/server.h"
+
+namespace {
+
+#if defined(__clang__)
+constexpr char kCompiler[] = __VERSION__;
+#else
+constexpr char kCompiler[] = "GCC " __VERSION__;
+#endif
+constexpr long kHealthCheckNanoseconds = 500'000'000;
+
+// Says what is wrong and returns the exit code for it.
+int Complain(const absl::Status& status, int exit_code) {
+  std::fprintf(stderr, "rasq-server: %s\n", std::string(status.message()).c_str());
+  return exit_code;
+}
+
+absl::Status CheckConfig(const rasq::ServerOptions& options) {
+  RASQ_RETURN_IF_ERROR(Validate(options));
+  RASQ_RETURN_IF_ERROR(rasq::Checkpoint::Open(options.engine.model).status());
+  return rasq::Tokenizer::Load(options.engine.model).status();
+}
+
+void PrintCapacity(const rasq::Engine& engine) {
+  const rasq::ModelInfo& model = engine.model();
+  const rasq::EngineStats stats = engine.Stats();
+  std::printf("model %s (%s, %lld parameters, fingerprint %s)\n", model.name.c_str(),
+              model.architecture.c_str(), static_cast<long long>(model.parameters),
+              model.fingerprint.c_str());
+  std::printf("device %s, dtype %s, weights %.1f MiB, workspace %.1f MiB\n", model.device.c_str(),
+              model.dtype.c_str(), static_cast<double>(stats.weight_bytes) / (1 << 20),
+              static_cast<double>(stats.workspace_bytes) / (1 << 20));
+  std::printf("capacity %d sessions of %lld bytes (window %d tokens, buffer %d tokens), %.1f MiB\n",
+              model.session_slots, static_cast<long long>(model.session_state_bytes),
+              model.window_tokens, model.capacity_tokens,
+              static_cast<double>(stats.session_bytes) / (1 << 20));
+}
+
+// The signal that told us to stop; 0 if the device failed.
+int WaitForEnd(const rasq::Server& server, const sigset_t& signals) {
+  const timespec timeout{.tv_sec = 0, .tv_nsec = kHealthCheckNanoseconds};
+  while (server.Health().ok()) {
+    if (const int signal = sigtimedwait(&signals, nullptr, &timeout); signal > 0) return signal;
+  }
+  return 0;
+}
+
+int Serve(const rasq::ServerOptions& options, const sigset_t& signals) {
+  absl::StatusOr<std::unique_ptr<rasq::Server>> server = rasq::Server::Start(options);
+  if (!server.ok()) {
+    return Complain(server.status(), 1);
+  }
+  PrintCapacity((*server)->engine());
+  if (!(*server)->metrics_address().empty()) {
+    std::printf("metrics on %s\n", (*server)->metrics_address().c_str());
+  }
+  std::printf("listening on %s\n", (*server)->address().c_str());
+  std::fflush(stdout);
+
+  const int signal = WaitForEnd(**server, signals);
+  if (signal == 0) {
+    (*server)->log().Message((*server)->Health().message());
+  } else {
+    (*server)->log().Message("stopping");
+  }
+  (*server)->Stop();
+  return signal == 0 ? 1 : 0;
+}
+
+std::string ExecutablePath() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).string();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Blocked before any thread is made, so that only WaitForEnd takes them. A reader of stdout or a
+  // scraper that goes away must not end the server.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  // Protobuf's own complaints about clients' messages; those are answered, and logged, as errors.
+  google::protobuf::SetLogHandler(nullptr);
+
+  absl::StatusOr<rasq::Flags> flags =
+      rasq::ParseFlags(std::vector<std::string>(argv + 1, argv + argc), rasq::RasqEnvironment());
+  if (!flags.ok()) {
+    return Complain(flags.status(), 2);
+  }
+  if (flags->help) {
+    std::fputs(rasq::HelpText().c_str(), stdout);
+    return 0;
+  }
+  if (flags->version) {
+    std::printf("rasq-server %s (%s, gRPC %s)\n", RASQ_VERSION, kCompiler, grpc::Version().c_str());
+    return 0;
+  }
+  for (const std::string& warning : flags->warnings) {
+    std::fprintf(stderr, "rasq-server: %s\n", warning.c_str());
+  }
+  std::string& model = flags->server.engine.model;
+  if (model == rasq::EngineOptions().model) model = rasq::FindDefaultModel(ExecutablePath());
+  if (flags->check_config) {
+    const absl::Status status = CheckConfig(flags->server);
+    if (!status.ok()) return Complain(status, 1);
+    std::puts("the configuration is good");
+    return 0;
+  }
+  return Serve(flags->server, signals);
+}

@@ -1,0 +1,125 @@
+#include "server/session_service.h"
+
+#include <utility>
+
+#include "engine/engine.h"
+#include "kernels/base/status.h"
+#include "server/convert.h"
+#include "server/generate_reactor.h"
+#include "server/stream_append_reactor.h"
+#include "server/unary_reactor.h"
+
+namespace rasq {
+namespace {
+
+absl::StatusOr<v1::CreateSessionResponse> Create(Engine& engine,
+                                                 const v1::CreateSessionRequest& request) {
+  RASQ_ASSIGN_OR_RETURN(const CreateSessionRequest converted, FromProto(request));
+  RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.CreateSession(converted));
+  v1::CreateSessionResponse response;
+  *response.mutable_session() = ToProto(session);
+  return response;
+}
+
+absl::StatusOr<v1::GetSessionResponse> Get(const Engine& engine, const std::string& id) {
+  RASQ_RETURN_IF_ERROR(CheckSessionId(id));
+  RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.GetSession(id));
+  v1::GetSessionResponse response;
+  *response.mutable_session() = ToProto(session);
+  return response;
+}
+
+absl::StatusOr<v1::ListSessionsResponse> List(const Engine& engine,
+                                              const v1::ListSessionsRequest& request) {
+  RASQ_RETURN_IF_ERROR(CheckListSessions(request));
+  RASQ_ASSIGN_OR_RETURN(SessionPage page,
+                        engine.ListSessions(request.page_size(), request.page_token()));
+  v1::ListSessionsResponse response;
+  for (const SessionInfo& session : page.sessions) *response.add_sessions() = ToProto(session);
+  response.set_next_page_token(std::move(page.next_page_token));
+  return response;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* SessionService::CreateSession(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return ServeUnary<v1::CreateSessionRequest>(
+      backend_, "CreateSession", RunOn::kGrpcThread, *context, *request, response,
+      [this](v1::CreateSessionRequest& message, const UnaryCall& call) {
+        const absl::StatusOr<v1::CreateSessionResponse> result = Create(backend_.engine, message);
+        call->set_session_id(result.ok() ? result->session().session_id() : message.session_id());
+        Answer(call, result);
+      });
+}
+
+grpc::ServerUnaryReactor* SessionService::GetSession(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
+  return ServeUnary<v1::GetSessionRequest>(
+      backend_, "GetSession", RunOn::kGrpcThread, *context, *request, response,
+      [this](v1::GetSessionRequest& message, const UnaryCall& call) {
+        call->set_session_id(message.session_id());
+        Answer(call, Get(backend_.engine, message.session_id()));
+      });
+}
+
+grpc::ServerUnaryReactor* SessionService::ListSessions(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request,
+                                                       grpc::ByteBuffer* response) {
+  return ServeUnary<v1::ListSessionsRequest>(
+      backend_, "ListSessions", RunOn::kGrpcThread, *context, *request, response,
+      [this](v1::ListSessionsRequest& message, const UnaryCall& call) {
+        Answer(call, List(backend_.engine, message));
+      });
+}
+
+grpc::ServerUnaryReactor* SessionService::DeleteSession(grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request,
+                                                        grpc::ByteBuffer* response) {
+  return ServeUnary<v1::DeleteSessionRequest>(
+      backend_, "DeleteSession", RunOn::kGrpcThread, *context, *request, response,
+      [this](v1::DeleteSessionRequest& message, const UnaryCall& call) {
+        call->set_session_id(message.session_id());
+        if (absl::Status status = CheckSessionId(message.session_id()); !status.ok()) {
+          call->Fail(status);
+          return;
+        }
+        backend_.engine.DeleteSession(message.session_id(), [call](const absl::Status& status) {
+          status.ok() ? call->Reply(v1::DeleteSessionResponse()) : call->Fail(status);
+        });
+      });
+}
+
+grpc::ServerUnaryReactor* SessionService::Append(grpc::CallbackServerContext* context,
+                                                 const grpc::ByteBuffer* request,
+                                                 grpc::ByteBuffer* response) {
+  return ServeUnary<v1::AppendRequest>(
+      backend_, "Append", RunOn::kWorker, *context, *request, response,
+      [this](v1::AppendRequest& message, const UnaryCall& call) {
+        call->set_session_id(message.session_id());
+        absl::StatusOr<AppendRequest> converted = TakeAppend(message, backend_.engine.model());
+        if (!converted.ok()) {
+          call->Fail(converted.status());
+          return;
+        }
+        const absl::StatusOr<AppendReceipt> receipt = backend_.engine.Append(
+            *std::move(converted), [call](const absl::StatusOr<AppendResult>& result) {
+              result.ok() ? call->Reply(ToProto(*result)) : call->Fail(result.status());
+            });
+        if (!receipt.ok()) call->Fail(receipt.status());
+      });
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* SessionService::StreamAppend(
+    grpc::CallbackServerContext* context) {
+  return StreamAppendReactor::Start(backend_, *context);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* SessionService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return GenerateReactor::Start(backend_, *context, *request);
+}
+
+}  // namespace rasq

@@ -1,0 +1,360 @@
+// The programs as a user runs them: a server of its own process, and `rasq` with its flags, output
+// and exit codes. RASQ_SERVER_BINARY and RASQ_CLI_BINARY are their paths.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <string>
+#include <vector>
+
+extern char** environ;
+
+namespace rasq {
+namespace {
+
+using Json = nlohmann::json;
+
+// A child process with pipes on its standard streams.
+class Process {
+ public:
+  explicit Process(std::vector<std::string> arguments) {
+    int in[2], out[2], err[2];
+    for (int* ends : {in, out, err}) {
+      if (pipe2(ends, O_CLOEXEC) != 0) std::abort();
+    }
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, in[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0) std::abort();
+    posix_spawn_file_actions_destroy(&actions);
+    close(in[0]);
+    close(out[1]);
+    close(err[1]);
+    in_ = in[1];
+    streams_[0] = out[0];
+    streams_[1] = err[0];
+  }
+  ~Process() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+    CloseInput();
+    for (const int fd : streams_) close(fd);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  void Write(const std::string& text) {
+    ASSERT_EQ(write(in_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  }
+  void CloseInput() {
+    if (in_ >= 0) close(in_);
+    in_ = -1;
+  }
+  void Signal(int number) { kill(pid_, number); }
+
+  // Reads both streams until one line of either matches; returns the first group, "" at the end.
+  std::string WaitFor(const std::string& pattern) {
+    const std::regex regex(pattern);
+    for (;;) {
+      for (const std::string& text : text_) {
+        std::smatch match;
+        if (std::regex_search(text, match, regex)) return match[match.size() > 1 ? 1 : 0];
+      }
+      if (!ReadSome()) return "";
+    }
+  }
+  // Reads to the end and returns the exit code; minus the signal that ended it.
+  int Wait() {
+    while (ReadSome()) continue;
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  const std::string& out() const { return text_[0]; }
+  const std::string& err() const { return text_[1]; }
+
+ private:
+  // False when both streams have ended.
+  bool ReadSome() {
+    pollfd fds[2] = {{ended_[0] ? -1 : streams_[0], POLLIN, 0},
+                     {ended_[1] ? -1 : streams_[1], POLLIN, 0}};
+    if (ended_[0] && ended_[1]) return false;
+    poll(fds, 2, -1);
+    for (int i = 0; i < 2; ++i) {
+      if (fds[i].revents == 0) continue;
+      char bytes[4096];
+      const ssize_t count = read(streams_[i], bytes, sizeof(bytes));
+      if (count <= 0) ended_[i] = true;
+      if (count > 0) text_[i].append(bytes, count);
+    }
+    return true;
+  }
+
+  pid_t pid_ = -1;
+  int in_ = -1;
+  int streams_[2];
+  bool ended_[2] = {false, false};
+  std::string text_[2];
+};
+
+class CliTest : public ::testing::Test {
+ protected:
+  struct Result {
+    int code;
+    std::string out;
+    std::string err;
+  };
+
+  static void SetUpTestSuite() {
+    server_ = new Process({RASQ_SERVER_BINARY, "--listen", "127.0.0.1:0", "--metrics-listen",
+                           "127.0.0.1:0", "--model", RASQ_SOURCE_DIR "/models/default", "--device",
+                           "cpu", "--max-sessions", "4"});
+    address_ = server_->WaitFor("listening on ([0-9.]+:[0-9]+)");
+    ASSERT_FALSE(address_.empty()) << server_->out() << server_->err();
+  }
+  static void TearDownTestSuite() {
+    server_->Signal(SIGTERM);
+    EXPECT_EQ(server_->Wait(), 0) << server_->err();
+    delete server_;
+    server_ = nullptr;
+  }
+
+  static std::vector<std::string> CommandLine(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {RASQ_CLI_BINARY, "--address", address_});
+    return arguments;
+  }
+  static Result Run(const std::vector<std::string>& arguments, const std::string& input = "") {
+    Process process(CommandLine(arguments));
+    process.Write(input);
+    process.CloseInput();
+    const int code = process.Wait();
+    return {code, process.out(), process.err()};
+  }
+  static Json RunJson(std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.insert(arguments.begin(), {"-o", "json"});
+    const Result result = Run(arguments, input);
+    EXPECT_EQ(result.code, 0) << result.err;
+    const Json json = Json::parse(result.out, nullptr, /*allow_exceptions=*/false);
+    EXPECT_TRUE(json.is_object()) << result.out;
+    return json;
+  }
+  // A new session of the test's name, gone at its end.
+  void SetUp() override {
+    session_ = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    ASSERT_EQ(Run({"sessions", "create", session_}).code, 0);
+  }
+  void TearDown() override { Run({"sessions", "delete", session_}); }
+
+  static Process* server_;
+  static std::string address_;
+  std::string session_;
+};
+
+Process* CliTest::server_ = nullptr;
+std::string CliTest::address_;
+
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& content) {
+    const int fd = mkstemp(name_);
+    if (fd >= 0) close(fd);
+    Add(content);
+  }
+  ~TemporaryFile() { unlink(name_); }
+  void Add(const std::string& content) { std::ofstream(name_, std::ios::app) << content; }
+  std::string name() const { return name_; }
+
+ private:
+  char name_[32] = "/tmp/rasq_cli_test.XXXXXX";
+};
+
+TEST_F(CliTest, SessionsLiveAndDie) {
+  const Json created = RunJson({"sessions", "create", "second", "--label", "team=news",
+                                "--strategy", "window", "--ttl", "1h"});
+  EXPECT_EQ(created["session_id"], "second");
+  EXPECT_EQ(created["labels"]["team"], "news");
+  EXPECT_EQ(created["options"]["strategy"], "window");
+  EXPECT_EQ(created["options"]["ttl_seconds"], 3600);
+  EXPECT_GT(created["state_bytes"], 0);
+
+  const Result twice = Run({"sessions", "create", "second"});
+  EXPECT_EQ(twice.code, 1);
+  EXPECT_NE(twice.err.find("ALREADY_EXISTS"), std::string::npos) << twice.err;
+
+  const Result list = Run({"sessions", "list"});
+  EXPECT_EQ(list.code, 0);
+  EXPECT_NE(list.out.find("second"), std::string::npos) << list.out;
+  EXPECT_NE(list.out.find(session_), std::string::npos) << list.out;
+
+  EXPECT_EQ(Run({"sessions", "delete", "second"}).code, 0);
+  const Result gone = Run({"sessions", "get", "second"});
+  EXPECT_EQ(gone.code, 1);
+  EXPECT_NE(gone.err.find("NOT_FOUND"), std::string::npos) << gone.err;
+}
+
+TEST_F(CliTest, AppendsFilesAndStandardInput) {
+  const TemporaryFile file("The code of the quiet orchard is 4711.\n");
+  const Json first = RunJson({"append", session_, file.name(), file.name()});
+  EXPECT_EQ(first["bytes"], 78);
+  EXPECT_EQ(first["next_offset"], 78);
+  const Json second = RunJson({"append", session_}, "Zürich \xE2\x82\xAC");
+  EXPECT_EQ(second["bytes"], 11);
+  EXPECT_EQ(second["next_offset"], 89);
+  EXPECT_EQ(RunJson({"sessions", "get", session_})["next_offset"], 89);
+}
+
+TEST_F(CliTest, AppendCreatesASession) {
+  EXPECT_EQ(Run({"append", "fresh"}, "text").code, 1);
+  const Result result = Run({"append", "--create", "fresh"}, "some text");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("fresh: 9 bytes"), std::string::npos) << result.out;
+  EXPECT_NE(result.err.find("tokens"), std::string::npos) << result.err;  // progress
+  Run({"sessions", "delete", "fresh"});
+}
+
+TEST_F(CliTest, AppendRefusesOrReplacesWhatIsNotUtf8) {
+  const TemporaryFile file("good \xFF\n");
+  const Result refused = Run({"append", session_, file.name()});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_NE(refused.err.find(file.name() + ": not valid UTF-8 at byte 5"), std::string::npos)
+      << refused.err;
+  EXPECT_EQ(RunJson({"sessions", "get", session_})["next_offset"], 5);  // what came before it
+  EXPECT_EQ(Run({"append", session_, "--invalid-utf8=replace", file.name()}).code, 0);
+  const Result missing = Run({"append", session_, "/no/such/file"});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_NE(missing.err.find("NOT_FOUND: /no/such/file"), std::string::npos) << missing.err;
+}
+
+TEST_F(CliTest, AppendFollowsAFile) {
+  TemporaryFile file("First line.\n");
+  Process follow(CommandLine({"append", session_, "-q", "-f", file.name()}));
+  const auto offset = [&] { return RunJson({"sessions", "get", session_})["next_offset"]; };
+  while (offset() != 12) continue;
+  file.Add("And a second one.\n");
+  while (offset() != 30) continue;
+  follow.Signal(SIGINT);
+  EXPECT_EQ(follow.Wait(), 0) << follow.err();
+  EXPECT_NE(follow.out().find("30 bytes"), std::string::npos) << follow.out();
+}
+
+TEST_F(CliTest, AsksWithEvidence) {
+  std::string text = "The code of the quiet orchard is 4711.\n";
+  for (int i = 0; i < 60; ++i) text += "The rain went on, and nobody was in a hurry to go home. ";
+  ASSERT_EQ(Run({"append", session_}, text).code, 0);
+
+  const Json before = RunJson({"sessions", "get", session_});
+  const Result plain = Run({"ask", session_, "What is the code of the quiet orchard?"});
+  EXPECT_EQ(plain.code, 0) << plain.err;
+  EXPECT_EQ(plain.out, "4711\n");
+
+  const Json json = RunJson({"ask", session_, "--evidence", "2", "--logprobs", "3"},
+                            "What is the code of the quiet orchard?");
+  EXPECT_EQ(json["text"], "4711");
+  EXPECT_EQ(json["finish_reason"], "stop");
+  EXPECT_FALSE(json["evidence"].empty());
+  EXPECT_FALSE(json["tokens"].empty());
+
+  // Discarded questions leave no trace; committed ones do.
+  const Json same = RunJson({"sessions", "get", session_});
+  EXPECT_EQ(same["context_tokens"], before["context_tokens"]);
+  EXPECT_EQ(same["next_offset"], before["next_offset"]);
+  EXPECT_EQ(Run({"ask", session_, "Why?", "--commit", "-n", "4"}).code, 0);
+  const Json after = RunJson({"sessions", "get", session_});
+  EXPECT_GT(after["context_tokens"], before["context_tokens"]);
+}
+
+TEST_F(CliTest, RawPromptsAndLimits) {
+  ASSERT_EQ(Run({"append", session_}, "One two three.").code, 0);
+  const Json json = RunJson({"ask", session_, "--raw", "--ignore-eos", "-n", "5", "Four"});
+  EXPECT_EQ(json["output_tokens"], 5);
+  EXPECT_EQ(json["finish_reason"], "length");
+}
+
+TEST_F(CliTest, Chats) {
+  const Result result = Run({"chat", session_},
+                            "/add The code of the quiet orchard is 4711.\n"
+                            "What is the code of the quiet orchard?\n");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.out, "4711\n");
+}
+
+TEST_F(CliTest, CtrlCEndsAnEndlessAnswer) {
+  Process ask(CommandLine({"ask", session_, "--raw", "--ignore-eos", "-n", "65536", "Once"}));
+  EXPECT_NE(ask.WaitFor("[a-z ]{4}"), "") << ask.err();
+  ask.Signal(SIGINT);
+  EXPECT_EQ(ask.Wait(), 130) << ask.err();
+}
+
+TEST_F(CliTest, Model) {
+  const Json model = RunJson({"model"});
+  EXPECT_EQ(model["vocab_size"], 8192);
+  EXPECT_NE(model["device"].get<std::string>().find("cpu"), std::string::npos);
+  const Json ids = RunJson({"model", "tokenize", "Hello, world"});
+  std::vector<std::string> command = {"model", "detokenize"};
+  for (const Json& id : ids["token_ids"]) command.push_back(id.dump());
+  EXPECT_EQ(Run(command).out, "Hello, world\n");
+}
+
+TEST_F(CliTest, ErrorsNameTheirCode) {
+  const Result unknown = Run({"ask", "nobody", "What?"});
+  EXPECT_EQ(unknown.code, 1);
+  EXPECT_NE(unknown.err.find("rasq ask: NOT_FOUND: "), std::string::npos) << unknown.err;
+  const Result bad_field = Run({"ask", session_, "--top-p=7", "What?"});
+  EXPECT_EQ(bad_field.code, 1);
+  EXPECT_NE(bad_field.err.find("INVALID_ARGUMENT"), std::string::npos) << bad_field.err;
+  EXPECT_NE(bad_field.err.find("top_p"), std::string::npos) << bad_field.err;
+  // Port 1 is nobody's.
+  const Result nowhere = Run({"--address", "127.0.0.1:1", "model"});
+  EXPECT_EQ(nowhere.code, 1);
+  EXPECT_NE(nowhere.err.find("UNAVAILABLE"), std::string::npos) << nowhere.err;
+}
+
+TEST_F(CliTest, WrongUse) {
+  const std::vector<std::vector<std::string>> wrong = {
+      {},
+      {"nothing"},
+      {"--no-such-flag", "model"},
+      {"-o", "yaml", "model"},
+      {"ask"},
+      {"ask", "a", "b", "c"},
+      {"ask", "a", "b", "--temperature=warm"},
+      {"ask", "a", "b", "--template=chatml"},
+      {"sessions"},
+      {"sessions", "create", "x", "--strategy=all"},
+      {"model", "detokenize", "x"},
+      {"demo", "--tokens=1"}};
+  for (const std::vector<std::string>& arguments : wrong) {
+    const Result result = Run(arguments);
+    EXPECT_EQ(result.code, 2) << result.err;
+    EXPECT_NE(result.err, "");
+  }
+}
+
+TEST_F(CliTest, HelpAndVersion) {
+  EXPECT_EQ(Run({"--version"}).out, "rasq " RASQ_VERSION "\n");
+  for (const char* command : {"append", "ask", "chat", "sessions", "model", "demo"}) {
+    const Result result = Run({command, "--help"});
+    EXPECT_EQ(result.code, 0);
+    EXPECT_EQ(result.out.find("usage: rasq " + std::string(command)), 0u) << result.out;
+  }
+  EXPECT_NE(Run({"--help"}).out.find("append"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace rasq

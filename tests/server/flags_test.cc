@@ -1,0 +1,144 @@
+#include "server/flags.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace rasq {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string WriteFile(const std::string& name, const std::string& text) {
+  const std::string path = ::testing::TempDir() + name;
+  std::ofstream(path) << text;
+  return path;
+}
+
+std::string ErrorOf(const absl::StatusOr<Flags>& flags) {
+  return flags.ok() ? "no error" : std::string(flags.status().message());
+}
+
+TEST(FlagsTest, DefaultsAreTheStructs) {
+  const absl::StatusOr<Flags> flags = ParseFlags({}, {});
+  ASSERT_TRUE(flags.ok());
+  EXPECT_EQ(flags->server.listen, "127.0.0.1:50051");
+  EXPECT_EQ(flags->server.metrics_listen, "127.0.0.1:9464");
+  EXPECT_EQ(flags->server.engine.max_sessions, EngineOptions().max_sessions);
+  EXPECT_FALSE(flags->server.reflection);
+}
+
+TEST(FlagsTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
+  const std::string file = WriteFile("precedence.conf",
+                                     "# all three\n"
+                                     "max-sessions = 3\n"
+                                     "max-generations = 3   # of a session each\n"
+                                     "threads=3\n");
+  const std::map<std::string, std::string> environment = {
+      {"RASQ_CONFIG", file}, {"RASQ_MAX_SESSIONS", "2"}, {"RASQ_MAX_GENERATIONS", "2"}};
+  const absl::StatusOr<Flags> flags = ParseFlags({"--max-sessions", "1"}, environment);
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  EXPECT_EQ(flags->server.engine.max_sessions, 1);
+  EXPECT_EQ(flags->server.engine.max_generations, 2);
+  EXPECT_EQ(flags->server.engine.ops.threads, 3);
+  EXPECT_EQ(flags->server.engine.max_full_sessions, EngineOptions().max_full_sessions);
+}
+
+TEST(FlagsTest, EveryKindOfValue) {
+  const absl::StatusOr<Flags> flags =
+      ParseFlags({"--listen=[::1]:0", "--metrics-listen=", "--reflection", "--insecure=false",
+                  "--default-ttl", "90m", "--log-format", "json", "--device", "cuda:1", "--dtype",
+                  "bfloat16", "--max-backlog-tokens", "5000000000"},
+                 {});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  EXPECT_EQ(flags->server.listen, "[::1]:0");
+  EXPECT_EQ(flags->server.metrics_listen, "");
+  EXPECT_TRUE(flags->server.reflection);
+  EXPECT_FALSE(flags->server.insecure);
+  EXPECT_EQ(flags->server.engine.default_ttl, absl::Minutes(90));
+  EXPECT_EQ(flags->server.log_format, LogFormat::kJson);
+  EXPECT_EQ(flags->server.engine.ops.device, "cuda:1");
+  EXPECT_EQ(flags->server.engine.ops.dtype, "bfloat16");
+  EXPECT_EQ(flags->server.engine.max_backlog_tokens, 5000000000);
+}
+
+TEST(FlagsTest, ErrorsNameTheSource) {
+  EXPECT_THAT(ErrorOf(ParseFlags({"--no-such"}, {})), HasSubstr("--no-such: unknown flag"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"listen"}, {})), HasSubstr("listen: not a flag"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--listen"}, {})), HasSubstr("--listen: needs a value"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--max-sessions=0"}, {})),
+              HasSubstr("--max-sessions=0: must be a whole number from 1"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--reflection=perhaps"}, {})), HasSubstr("true or false"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--dtype=int3"}, {})),
+              HasSubstr("must be one of auto|float32|bfloat16"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--default-ttl=-1s"}, {})), HasSubstr("must be a duration"));
+  EXPECT_THAT(ErrorOf(ParseFlags({}, {{"RASQ_THREADS", "many"}})), HasSubstr("RASQ_THREADS=many"));
+}
+
+TEST(FlagsTest, FileErrorsNameTheLine) {
+  const std::string unknown = WriteFile("unknown.conf", "\n\nmax-session = 3\n");
+  EXPECT_THAT(ErrorOf(ParseFlags({"--config", unknown}, {})),
+              HasSubstr("unknown.conf:3: max-session: unknown name"));
+  const std::string bad = WriteFile("bad.conf", "threads = -1\n");
+  EXPECT_THAT(ErrorOf(ParseFlags({"--config", bad}, {})), HasSubstr("bad.conf:1: threads=-1"));
+  const std::string bare = WriteFile("bare.conf", "reflection\n");
+  EXPECT_THAT(ErrorOf(ParseFlags({"--config", bare}, {})), HasSubstr("must be `name = value`"));
+  const std::string nested = WriteFile("nested.conf", "config = other.conf\n");
+  EXPECT_THAT(ErrorOf(ParseFlags({"--config", nested}, {})), HasSubstr("unknown name"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--config", "/no/such/file"}, {})), HasSubstr("cannot be read"));
+}
+
+TEST(FlagsTest, UnknownVariablesOnlyWarn) {
+  const absl::StatusOr<Flags> flags =
+      ParseFlags({}, {{"RASQ_SERVICE_HOST", "10.0.0.1"}, {"RASQ_THREADS", "2"}});
+  ASSERT_TRUE(flags.ok());
+  EXPECT_THAT(flags->warnings, ElementsAre(HasSubstr("RASQ_SERVICE_HOST")));
+}
+
+TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
+  const std::string help = HelpText();
+  for (const char* name : {"--listen HOST:PORT  (default 127.0.0.1:50051)",
+                           "--metrics-listen",
+                           "--insecure",
+                           "--reflection",
+                           "--max-message-bytes BYTES  (default 33554432)",
+                           "--model",
+                           "--device auto|cpu|cuda[:N]  (default auto)",
+                           "--dtype auto|float32|bfloat16",
+                           "--threads",
+                           "--max-sessions",
+                           "--max-generations",
+                           "--max-full-sessions",
+                           "--full-context-tokens",
+                           "--buffer-capacity-tokens",
+                           "--max-batch-tokens",
+                           "--max-backlog-tokens",
+                           "--default-ttl",
+                           "--default-max-new-tokens",
+                           "--log-format text|json  (default text)",
+                           "--config",
+                           "--check-config",
+                           "--version",
+                           "--help",
+                           "--drain-grace DURATION  (default 10s)"}) {
+    EXPECT_THAT(help, HasSubstr(name));
+  }
+}
+
+TEST(FlagsTest, FindsTheModelOfAnInstalledProgram) {
+  const std::filesystem::path prefix = ::testing::TempDir() + "prefix";
+  std::filesystem::create_directories(prefix / "share/rasq/models/default");
+  std::ofstream(prefix / "share/rasq/models/default/config.json") << "{}";
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(::testing::TempDir());
+  EXPECT_EQ(FindDefaultModel(prefix / "bin/rasq-server"),
+            (prefix / "share/rasq/models/default").string());
+  EXPECT_EQ(FindDefaultModel("/nowhere/rasq-server"), "models/default");
+  std::filesystem::current_path(before);
+}
+
+}  // namespace
+}  // namespace rasq
