@@ -1,0 +1,112 @@
+#include "client/commands/json.h"
+
+#include <cstdio>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+
+namespace rasq::client {
+namespace {
+
+std::string Time(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime(absl::RFC3339_sec, absl::FromUnixSeconds(time.seconds()),
+                          absl::UTCTimeZone());
+}
+
+double Seconds(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) + duration.nanos() * 1e-9;
+}
+
+std::string Strip(const std::string& name, absl::string_view prefix) {
+  return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
+}
+
+}  // namespace
+
+std::string ShortName(v1::SessionState state) {
+  return Strip(v1::SessionState_Name(state), "SESSION_STATE_");
+}
+std::string ShortName(v1::Strategy strategy) {
+  return Strip(v1::Strategy_Name(strategy), "STRATEGY_");
+}
+std::string ShortName(v1::FinishReason reason) {
+  return Strip(v1::FinishReason_Name(reason), "FINISH_REASON_");
+}
+
+Json ToJson(const v1::Session& s) {
+  const v1::SessionOptions& o = s.options();
+  Json json = {{"session_id", s.session_id()},         {"state", ShortName(s.state())},
+               {"context_tokens", s.context_tokens()}, {"backlog_tokens", s.backlog_tokens()},
+               {"next_offset", s.next_offset()},       {"state_bytes", s.state_bytes()},
+               {"create_time", Time(s.create_time())}, {"last_use_time", Time(s.last_use_time())}};
+  if (s.has_expire_time()) json["expire_time"] = Time(s.expire_time());
+  Json labels = Json::object();
+  for (const auto& [key, value] : s.labels()) labels[key] = value;
+  json["labels"] = std::move(labels);
+  json["options"] = {{"strategy", ShortName(o.strategy())},
+                     {"ttl_seconds", Seconds(o.ttl())},
+                     {"retrieval_budget_tokens", o.retrieval_budget_tokens()},
+                     {"retrieval_budget_gain", o.retrieval_budget_gain()},
+                     {"half_life_tokens", o.half_life_tokens()},
+                     {"replacement_noise", o.replacement_noise()},
+                     {"seed", o.seed()},
+                     {"priority", o.priority()}};
+  return json;
+}
+
+Json ToJson(const v1::GetModelResponse& m) {
+  return {{"name", m.name()},
+          {"architecture", m.architecture()},
+          {"fingerprint", m.fingerprint()},
+          {"parameters", m.parameters()},
+          {"vocab_size", m.vocab_size()},
+          {"hidden_size", m.hidden_size()},
+          {"layers", m.layers()},
+          {"window_tokens", m.window_tokens()},
+          {"segment_tokens", m.segment_tokens()},
+          {"buffer_capacity_tokens", m.buffer_capacity_tokens()},
+          {"max_retrieval_budget_tokens", m.max_retrieval_budget_tokens()},
+          {"session_state_bytes", m.session_state_bytes()},
+          {"session_slots", m.session_slots()},
+          {"device", m.device()},
+          {"server_version", m.server_version()}};
+}
+
+Json ToJson(const v1::Evidence& e) {
+  return {{"position", e.position()}, {"score", e.score()}, {"text", e.text()}};
+}
+
+Json ToJson(const v1::GeneratedToken& t) {
+  Json alternatives = Json::array();
+  for (const v1::TokenLogprob& a : t.alternatives()) {
+    alternatives.push_back({{"token_id", a.token_id()}, {"logprob", a.logprob()}});
+  }
+  return {{"token_id", t.token_id()},
+          {"logprob", t.logprob()},
+          {"alternatives", std::move(alternatives)}};
+}
+
+Json ToJson(const v1::GenerateSummary& s) {
+  Json evidence = Json::array();
+  for (const v1::Evidence& e : s.evidence()) evidence.push_back(ToJson(e));
+  return {{"finish_reason", ShortName(s.finish_reason())},
+          {"context_tokens", s.context_tokens()},
+          {"prompt_tokens", s.prompt_tokens()},
+          {"output_tokens", s.output_tokens()},
+          {"retrieved_tokens", s.retrieved_tokens()},
+          {"queue_seconds", Seconds(s.queue_time())},
+          {"time_to_first_token_seconds", Seconds(s.time_to_first_token())},
+          {"total_seconds", Seconds(s.total_time())},
+          {"evidence", std::move(evidence)}};
+}
+
+void PrintJson(const Json& json) {
+  // A byte that is no UTF-8 cannot come from the server; replacing is for error texts.
+  const std::string line =
+      json.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  std::puts(line.c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace rasq::client

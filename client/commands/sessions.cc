@@ -1,0 +1,153 @@
+#include <cstdio>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/commands/command.h"
+#include "client/commands/json.h"
+#include "client/commands/progress.h"
+
+namespace rasq::client {
+namespace {
+
+void Print(const Context& context, const v1::Session& session) {
+  const Json json = ToJson(session);
+  if (context.json) {
+    PrintJson(json);
+    return;
+  }
+  for (const auto& [key, value] : json.items()) {
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    absl::PrintF("%-16s %s\n", key, text);
+  }
+}
+
+absl::StatusOr<v1::Strategy> ParseStrategy(const std::string& name) {
+  for (const v1::Strategy strategy : {v1::STRATEGY_RASQ, v1::STRATEGY_FULL, v1::STRATEGY_WINDOW}) {
+    if (ShortName(strategy) == name) return strategy;
+  }
+  return UsageError(absl::StrCat("--strategy=", name, ": not rasq, full or window"));
+}
+
+// The flags of `create`: what is not given is the server's to decide.
+struct CreateFlags {
+  std::optional<std::string> strategy;
+  std::optional<absl::Duration> ttl;
+  std::optional<int64_t> retrieval_budget_tokens, seed, priority;
+  std::optional<double> retrieval_budget_gain, half_life_tokens, replacement_noise;
+  std::vector<std::string> labels;
+
+  void AddTo(FlagSet* flags) {
+    flags->Add("strategy", 0, &strategy, "rasq|full|window: what the session remembers");
+    flags->Add("ttl", 0, &ttl, "DURATION such as 30m: idle time after which it is deleted");
+    flags->Add("retrieval-budget-tokens", 0, &retrieval_budget_tokens, "N tokens read from memory");
+    flags->Add("retrieval-budget-gain", 0, &retrieval_budget_gain, "X, more for hard queries");
+    flags->Add("half-life-tokens", 0, &half_life_tokens, "N, how fast old context loses priority");
+    flags->Add("replacement-noise", 0, &replacement_noise, "X from 0 to 1 in what is forgotten");
+    flags->Add("seed", 0, &seed, "N of replacement and sampling");
+    flags->Add("priority", 0, &priority, "N, higher first");
+    flags->Add("label", 'l', &labels, "KEY=VALUE; may be given again");
+  }
+
+  absl::Status Fill(v1::CreateSessionRequest* request) const {
+    v1::SessionOptions& options = *request->mutable_options();
+    if (strategy.has_value()) {
+      const absl::StatusOr<v1::Strategy> value = ParseStrategy(*strategy);
+      if (!value.ok()) return value.status();
+      options.set_strategy(*value);
+    }
+    if (ttl.has_value()) options.mutable_ttl()->set_seconds(absl::ToInt64Seconds(*ttl));
+    if (retrieval_budget_tokens.has_value()) {
+      options.set_retrieval_budget_tokens(static_cast<int32_t>(*retrieval_budget_tokens));
+    }
+    // Zero would switch the gain off: negative asks for the model's.
+    options.set_retrieval_budget_gain(retrieval_budget_gain.value_or(-1));
+    options.set_half_life_tokens(half_life_tokens.value_or(0));
+    options.set_replacement_noise(replacement_noise.value_or(0));
+    options.set_seed(seed.value_or(0));
+    options.set_priority(static_cast<int32_t>(priority.value_or(0)));
+    for (const std::string& label : labels) {
+      const size_t equals = label.find('=');
+      if (equals == std::string::npos) {
+        return UsageError(absl::StrCat("--label=", label, ": not KEY=VALUE"));
+      }
+      (*request->mutable_labels())[label.substr(0, equals)] = label.substr(equals + 1);
+    }
+    return absl::OkStatus();
+  }
+};
+
+absl::Status List(const Context& context) {
+  const absl::StatusOr<std::vector<v1::Session>> sessions = Client(context.client).ListSessions();
+  if (!sessions.ok()) return sessions.status();
+  if (!context.json) {
+    absl::PrintF("%-32s %-9s %12s %10s %10s\n", "SESSION", "STATE", "TOKENS", "BACKLOG", "BYTES");
+  }
+  for (const v1::Session& session : *sessions) {
+    if (context.json) {
+      PrintJson(ToJson(session));
+    } else {
+      absl::PrintF("%-32s %-9s %12d %10d %10s\n", session.session_id(), ShortName(session.state()),
+                   session.context_tokens(), session.backlog_tokens(),
+                   ShortCount(static_cast<double>(session.state_bytes())));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Create(const Context& context, const std::string& session_id,
+                    const CreateFlags& flags) {
+  v1::CreateSessionRequest request;
+  request.set_session_id(session_id);
+  if (absl::Status status = flags.Fill(&request); !status.ok()) return status;
+  const absl::StatusOr<v1::Session> session = Client(context.client).CreateSession(request);
+  if (!session.ok()) return session.status();
+  Print(context, *session);
+  return absl::OkStatus();
+}
+
+absl::Status Get(const Context& context, const std::string& session_id) {
+  const absl::StatusOr<v1::Session> session = Client(context.client).GetSession(session_id);
+  if (!session.ok()) return session.status();
+  Print(context, *session);
+  return absl::OkStatus();
+}
+
+absl::Status Delete(const Context& context, const std::string& session_id) {
+  absl::Status status = Client(context.client).DeleteSession(session_id);
+  if (status.ok() && context.json) PrintJson({{"session_id", session_id}});
+  return status;
+}
+
+}  // namespace
+
+absl::Status RunSessions(Context& context, const Arguments& arguments) {
+  CreateFlags create_flags;
+  FlagSet flags("sessions list | get SESSION | create [SESSION] | delete SESSION...",
+                "Lists, shows, creates and deletes sessions. The flags are create's.");
+  AddGlobalFlags(&context, &flags);
+  create_flags.AddTo(&flags);
+  const absl::StatusOr<Arguments> operands = flags.Parse(arguments);
+  if (!operands.ok()) return operands.status();
+  if (flags.help_asked()) {
+    std::fputs(flags.Help().c_str(), stdout);
+    return absl::OkStatus();
+  }
+  const std::string verb = operands->empty() ? "" : operands->front();
+  const size_t count = operands->empty() ? 0 : operands->size() - 1;
+  if (verb == "list" && count == 0) return List(context);
+  if (verb == "get" && count == 1) return Get(context, (*operands)[1]);
+  if (verb == "create" && count <= 1) {
+    return Create(context, count == 1 ? (*operands)[1] : "", create_flags);
+  }
+  if (verb == "delete" && count > 0) {
+    for (size_t i = 1; i <= count; ++i) {
+      if (absl::Status status = Delete(context, (*operands)[i]); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+  return UsageError("sessions wants list, get SESSION, create [SESSION] or delete SESSION...");
+}
+
+}  // namespace rasq::client
