@@ -1,0 +1,9 @@
+# Debian 12 packages, to be sourced: what a build needs, what it needs to run, and what the checks of
+# tests/run.sh want on top.
+RASQ_BUILD_PACKAGES=(
+  g++ cmake ninja-build ccache git pkg-config
+  libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
+  prometheus-cpp-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
+)
+RASQ_CHECK_PACKAGES=(clang clang-format clang-tidy libclang-rt-14-dev)
