@@ -1,0 +1,151 @@
+// What a session costs through the whole engine: appended and generated tokens per second of the
+// shipped model after 4K, 64K and 512K tokens of context, beside the matrix-product ceiling that
+// this machine reaches in the same run; and bytes per session.
+//   append_bench [--dtype=float32|bfloat16|auto] [--lengths=4096,65536,524288] [--threads=N]
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "engine/checkpoint.h"
+#include "engine/tokenizer/tokenizer.h"
+#include "kernels/base/status.h"
+#include "kernels/ops.h"
+#include "tests/support/engine_harness.h"
+#include "tests/support/model_harness.h"
+
+namespace rasq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// FLOP/s of a 1024 x 384 x 1024 product in the backend's element type: the best of many.
+double MeasureCeiling(const OpsOptions& options) {
+  constexpr int64_t kRows = 1024, kIn = 384, kOut = 1024;
+  const auto ops = *OpenOps(options);
+  const std::vector<float> weight(kOut * kIn, 0.01f);
+  const auto matrix = *ops->PackMatrix(weight.data(), kOut, kIn);
+  const auto x = *ops->Allocate(kRows * kIn * SizeOf(ops->element()));
+  const auto y = *ops->Allocate(kRows * kOut * sizeof(float));
+  double best = 1e30;
+  for (int i = 0; i < 200; ++i) {
+    const Clock::time_point start = Clock::now();
+    RASQ_CHECK(ops->Gemm({.x = x->data(),
+                          .w = matrix.get(),
+                          .y = reinterpret_cast<float*>(y->data()),
+                          .rows = kRows,
+                          .x_stride = kIn,
+                          .y_stride = kOut,
+                          .accumulate = false})
+                   .ok());
+    best = std::min(best, SecondsSince(start));
+  }
+  return 2.0 * kRows * kIn * kOut / best;
+}
+
+// Floating-point operations that one appended token takes, once its window and buffer are full:
+// products with weights, attention, retrieval, compression. Counted from the shapes.
+double FlopsPerToken(const ModelConfig& m, const MemoryConfig& r) {
+  const double q = double{1} * m.num_heads * m.head_dim,
+               kv = double{1} * m.num_kv_heads * m.head_dim;
+  const double projections =
+      2.0 * m.hidden * (q + 2 * kv) + 2.0 * q * m.hidden + 3 * 2.0 * m.hidden * m.intermediate;
+  const double own_segment = (r.segment + 1) / 2.0;
+  const double exact = r.sinks + r.window + own_segment;
+  double flops = m.num_layers * (projections + 4.0 * exact * q);
+  const double memory_layers = m.num_layers - r.retrieval_layers.front();
+  const double compressed = double{1} * m.num_heads * r.compressed_dim;
+  flops += memory_layers *
+           (4.0 * r.budget * compressed + 4.0 * q * r.compressed_dim + 4.0 * kv * r.compressed_dim);
+  flops +=
+      r.retrieval_layers.size() * (2.0 * r.capacity * r.index_dim + 4.0 * m.hidden * r.index_dim);
+  return flops;
+}
+
+struct BenchOptions {
+  std::string dtype = "auto";
+  int threads = 0;
+  std::vector<int64_t> lengths = {4096, 65536, 524288};
+};
+
+void Run(const BenchOptions& bench) {
+  EngineOptions options = testing::ShippedModel(bench.dtype);
+  options.ops.threads = bench.threads;
+  const double ceiling = MeasureCeiling(options.ops);
+  const auto checkpoint = *Checkpoint::Open(options.model);
+  const auto engine = testing::StartEngine(options);
+  const double flops = FlopsPerToken(checkpoint->model(), checkpoint->memory());
+  std::printf("device %s, %s; %.1f MFLOP a token; 1024x384x1024 product: %.0f GFLOP/s\n",
+              engine->model().device.c_str(), engine->model().dtype.c_str(), flops / 1e6,
+              ceiling / 1e9);
+  std::printf("bytes per session: %lld\n",
+              static_cast<long long>(engine->model().session_state_bytes));
+  std::printf("%10s %16s %12s %14s %18s\n", "context", "append tokens/s", "GFLOP/s", "of ceiling",
+              "generate tokens/s");
+
+  const std::string session = testing::CreateSession(*engine);
+  const std::vector<int32_t> text = engine->tokenizer().Encode(testing::Prose(1, 400'000));
+  size_t next = 0;
+  const auto append = [&](int64_t tokens) {
+    std::vector<int32_t> ids(tokens);
+    for (int32_t& id : ids) id = text[next++ % text.size()];
+    RASQ_CHECK(testing::Append(*engine, session, std::move(ids)).ok());
+  };
+  constexpr int64_t kMeasured = 8192;
+  int64_t context = 0;
+  for (const int64_t length : bench.lengths) {
+    append(length - context);
+    const Clock::time_point start = Clock::now();
+    append(kMeasured);
+    const double append_rate = kMeasured / SecondsSince(start);
+    context = length + kMeasured;
+
+    GenerateRequest request{.session_id = session, .prompt = std::string(" The")};
+    request.stop = {.max_new_tokens = 128, .ignore_eos = true};
+    const auto answer = testing::Generate(*engine, request);
+    RASQ_CHECK(answer.ok());
+    const double decode =
+        absl::ToDoubleSeconds(answer->summary.total_time - answer->summary.time_to_first_token);
+    std::printf("%10lld %16.0f %12.0f %13.0f%% %18.0f\n", static_cast<long long>(length),
+                append_rate, append_rate * flops / 1e9, 100 * append_rate * flops / ceiling,
+                127 / decode);
+  }
+}
+
+}  // namespace
+}  // namespace rasq
+
+int main(int argc, char** argv) {
+  rasq::BenchOptions options;
+  for (int i = 1; i < argc; ++i) {
+    absl::string_view argument = argv[i];
+    bool good = true;
+    if (absl::ConsumePrefix(&argument, "--dtype=")) {
+      options.dtype = std::string(argument);
+    } else if (absl::ConsumePrefix(&argument, "--threads=")) {
+      good = absl::SimpleAtoi(argument, &options.threads);
+    } else if (absl::ConsumePrefix(&argument, "--lengths=")) {
+      options.lengths.clear();
+      for (const absl::string_view length : absl::StrSplit(argument, ',')) {
+        good &= absl::SimpleAtoi(length, &options.lengths.emplace_back());
+      }
+    } else {
+      good = false;
+    }
+    if (!good) {
+      std::fprintf(stderr, "%s: not understood\n", argv[i]);
+      return 2;
+    }
+  }
+  rasq::Run(options);
+}
