@@ -404,7 +404,6 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
     generation->prompt.back() = std::make_shared<Input>(std::move(last));
   }
   generation->held_tokens = held_tokens;
-  generation->num_inputs = session->num_inputs;
   generation->seed = static_cast<uint64_t>(request.sampling.has_seed ? request.sampling.seed
                                                                      : session->options.seed);
   const bool commit = request.commit;
@@ -414,13 +413,14 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
   {
     MutexLock lock(mu_);
     RASQ_RETURN_IF_ERROR(FindUsable(session->id).status());
-    if (session->generating) {
+    if (session->generation != 0 && !session->cancelling) {
       return absl::AbortedError(
           absl::StrCat("session_id=", session->id, ": another generation is in flight"));
     }
-    if (generations_open_ >= options_.max_generations + options_.max_queued_generations) {
+    const int32_t open = static_cast<int32_t>(generations_open_.size());
+    if (open >= options_.max_generations + options_.max_queued_generations) {
       return absl::ResourceExhaustedError(
-          absl::StrCat("generations: ", generations_open_, " are running or waiting already"));
+          absl::StrCat("generations: ", open, " are running or waiting already"));
     }
     const int64_t context = session->accepted_tokens + held_tokens + num_tokens;
     if (session->layout->strategy == Strategy::kFull && context >= shape.window_rows) {
@@ -428,9 +428,12 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
           absl::StrCat("context_tokens=", context, " with the prompt: strategy full keeps at most ",
                        shape.window_rows));
     }
-    session->generating = true;
-    ++generations_open_;
-    generation->id = next_generation_++;
+    // What a cancelled one has still to give back comes before this one, as tokens.
+    if (session->cancelling) ++session->num_inputs;
+    generation->num_inputs = session->num_inputs;
+    generation->id = session->generation = next_generation_++;
+    session->cancelling = false;
+    generations_open_[generation->id] = session;
     inbox_.emplace_back(session, WorkItem{.generation = generation});
     wake_.Signal();
   }
@@ -445,6 +448,9 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
 
 void Engine::Impl::Cancel(int64_t generation) {
   MutexLock lock(mu_);
+  const auto open = generations_open_.find(generation);
+  if (open == generations_open_.end()) return;
+  if (open->second->generation == generation) open->second->cancelling = true;
   cancels_.push_back(generation);
   wake_.Signal();
 }
@@ -454,12 +460,12 @@ EngineStats Engine::Impl::Stats() const {
   EngineStats stats = base_stats_;
   stats.sessions_open = static_cast<int32_t>(sessions_.size());
   for (const auto& [id, session] : sessions_) {
-    if (session->generating || session->appends_in_flight > 0) ++stats.sessions_active;
+    if (session->generation != 0 || session->appends_in_flight > 0) ++stats.sessions_active;
   }
   stats.slots_used = session_slots_->num_used();
   stats.backlog_tokens = backlog_tokens_;
   stats.generations_running = generations_running_;
-  stats.generations_queued = generations_open_ - generations_running_;
+  stats.generations_queued = static_cast<int32_t>(generations_open_.size()) - generations_running_;
   stats.appended_tokens = appended_tokens_;
   stats.generated_tokens = generated_tokens_;
   stats.buffer_replacements = buffer_replacements_;

@@ -102,7 +102,7 @@ class Engine::Impl {
                      absl::StatusOr<FinishReason> end);
   WorkItem CommitItem(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
                       GenerateSummary summary);
-  void ForgetGeneration(Session& session, bool was_running);
+  void ForgetGeneration(const Generation& generation, Session& session, bool was_running);
 
   const EngineOptions options_;
   EngineObserver* const observer_;
@@ -130,7 +130,7 @@ class Engine::Impl {
   int32_t num_deleting_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t next_key_ ABSL_GUARDED_BY(mu_) = 1;
   int64_t next_generation_ ABSL_GUARDED_BY(mu_) = 1;
-  int32_t generations_open_ ABSL_GUARDED_BY(mu_) = 0;
+  std::map<int64_t, SessionPtr> generations_open_ ABSL_GUARDED_BY(mu_);  // queued and running
   int32_t generations_running_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t backlog_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t appended_tokens_ ABSL_GUARDED_BY(mu_) = 0;

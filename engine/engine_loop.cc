@@ -103,7 +103,7 @@ void Engine::Impl::ExpireSessions() {
   {
     MutexLock lock(mu_);
     for (auto& [id, session] : sessions_) {
-      const bool idle = session->state == SessionState::kActive && !session->generating &&
+      const bool idle = session->state == SessionState::kActive && session->generation == 0 &&
                         session->appends_in_flight == 0;
       const absl::Duration ttl = session->options.ttl;
       if (idle && ttl > absl::ZeroDuration() && now > session->last_use_time + ttl) {
@@ -130,7 +130,7 @@ void Engine::Impl::FinishDeletes() {
     std::vector<std::function<void(absl::Status)>> done;
     {
       MutexLock lock(mu_);
-      if (session->generating || session->appends_in_flight > 0) continue;
+      if (session->generation != 0 || session->appends_in_flight > 0) continue;
       sessions_.erase(session->id);
       session_of_request_.erase(session->request_id);
       session->slot = Slot();

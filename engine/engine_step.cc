@@ -335,7 +335,7 @@ void Engine::Impl::EndGeneration(const SessionPtr& session,
   std::erase_if(running_, [&](const auto& running) { return running.second == generation; });
   if (!end.ok()) {
     if (g.request.commit) ReturnHeldText(session, g);
-    ForgetGeneration(*session, was_running);
+    ForgetGeneration(g, *session, was_running);
     g.sink->OnDone(end.status());
     return;
   }
@@ -346,7 +346,7 @@ void Engine::Impl::EndGeneration(const SessionPtr& session,
     session->items.front() = CommitItem(session, generation, std::move(summary));
     return;
   }
-  ForgetGeneration(*session, was_running);
+  ForgetGeneration(g, *session, was_running);
   g.sink->OnDone(std::move(summary));
 }
 
@@ -362,7 +362,7 @@ WorkItem Engine::Impl::CommitItem(const SessionPtr& session,
   for (const std::shared_ptr<const Input>& input : item.input) item.num_tokens += input->size();
   item.on_absorbed = [this, session, generation,
                       summary = std::move(summary)](const absl::StatusOr<AppendResult>& result) {
-    ForgetGeneration(*session, /*was_running=*/true);
+    ForgetGeneration(*generation, *session, /*was_running=*/true);
     // A session that is being deleted has no use for the context, but the answer stands.
     if (result.ok() || absl::IsAborted(result.status())) {
       generation->sink->OnDone(summary);
@@ -377,11 +377,15 @@ WorkItem Engine::Impl::CommitItem(const SessionPtr& session,
   return item;
 }
 
-void Engine::Impl::ForgetGeneration(Session& session, bool was_running) {
+void Engine::Impl::ForgetGeneration(const Generation& generation, Session& session,
+                                    bool was_running) {
   MutexLock lock(mu_);
-  session.generating = false;
+  if (session.generation == generation.id) {  // else the next one is already in flight
+    session.generation = 0;
+    session.cancelling = false;
+  }
   session.last_use_time = absl::Now();
-  --generations_open_;
+  generations_open_.erase(generation.id);
   if (was_running) --generations_running_;
 }
 

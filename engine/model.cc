@@ -8,27 +8,11 @@
 
 namespace rasq {
 
-struct Model::DeviceGroup {
-  const StateLayout* layout;
-  StreamBatch batch;
-  const WritePolicy* write;
-  const ReadPolicy* read;
-  int32_t first_segment, first_chunk, first_staged, first_entry;
-  bool retrieves;  // a segment begins somewhere in it
-};
-
 namespace {
 
 // `pointer` moved on by rows of an array of the element type.
 void* Rows(void* pointer, int64_t rows, int64_t row_elements, DType element) {
   return static_cast<std::byte*>(pointer) + rows * row_elements * SizeOf(element);
-}
-
-template <typename T>
-absl::StatusOr<std::vector<T>> Fetch(Ops& ops, const void* device, int64_t count) {
-  std::vector<T> values(count);
-  RASQ_RETURN_IF_ERROR(ops.CopyToHost(values.data(), device, count * sizeof(T)));
-  return values;
 }
 
 }  // namespace
@@ -56,8 +40,6 @@ Model::Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const Ste
       ops_(ops),
       weights_(std::move(weights)),
       workspace_(std::move(workspace)) {}
-
-Model::~Model() = default;
 
 absl::StatusOr<std::vector<StepOutcome>> Model::Step(absl::Span<const StreamStep> streams) {
   const StepBatch batch = MakeStepBatch(streams);
@@ -470,155 +452,6 @@ SelectedEntries Model::SelectedOf(int32_t retrieval, const DeviceGroup& group) c
           .score = all.score + first,
           .log_gate = all.log_gate + first,
           .position = all.position + first};
-}
-
-absl::Status Model::SampleRows(const std::vector<StepOutcome*>& outcomes) {
-  const int64_t num_samples = static_cast<int64_t>(outcomes.size());
-  if (num_samples == 0) return absl::OkStatus();
-  Workspace& w = workspace_;
-  RASQ_RETURN_IF_ERROR(
-      ops_.RmsNorm({.x = w.x,
-                    .row = sample_row_,
-                    .weight = reinterpret_cast<const float*>(weights_.final_norm->data()),
-                    .y = w.normed,
-                    .element = ops_.element(),
-                    .rows = num_samples,
-                    .hidden = config_.hidden,
-                    .x_stride = config_.hidden,
-                    .epsilon = config_.rms_norm_epsilon}));
-  RASQ_RETURN_IF_ERROR(ops_.Gemm({.x = w.normed,
-                                  .w = weights_.head.get(),
-                                  .y = w.logits,
-                                  .rows = num_samples,
-                                  .x_stride = config_.hidden,
-                                  .y_stride = config_.vocab,
-                                  .accumulate = false}));
-  const int32_t width = limits_.max_alternatives;
-  RASQ_RETURN_IF_ERROR(ops_.Sample({.logits = w.logits,
-                                    .policy = sample_policy_,
-                                    .rows = num_samples,
-                                    .vocab = config_.vocab,
-                                    .max_alternatives = width,
-                                    .token = w.sampled,
-                                    .logprob = w.logprob,
-                                    .alternative = w.alternative,
-                                    .alternative_logprob = w.alternative_logprob}));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> token,
-                        Fetch<int32_t>(ops_, w.sampled, num_samples));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<float> logprob,
-                        Fetch<float>(ops_, w.logprob, num_samples));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> alternative,
-                        Fetch<int32_t>(ops_, w.alternative, num_samples * width));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<float> alternative_logprob,
-                        Fetch<float>(ops_, w.alternative_logprob, num_samples * width));
-  for (int64_t i = 0; i < num_samples; ++i) {
-    StepOutcome& outcome = *outcomes[i];
-    outcome.token = token[i];
-    outcome.logprob = logprob[i];
-    outcome.alternatives.assign(alternative.begin() + i * width,
-                                alternative.begin() + (i + 1) * width);
-    outcome.alternative_logprobs.assign(alternative_logprob.begin() + i * width,
-                                        alternative_logprob.begin() + (i + 1) * width);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) {
-  for (size_t g = 0; g < groups_.size(); ++g) {
-    if (!groups_[g].retrieves) continue;
-    const StepGroup& group = batch.groups[g];
-    RASQ_ASSIGN_OR_RETURN(
-        const std::vector<int32_t> replaced,
-        Fetch<int32_t>(ops_, workspace_.num_replaced + group.first_chunk, group.chunks.size()));
-    for (size_t r = 0; r < memory_.retrieval_layers.size(); ++r) {
-      RASQ_ASSIGN_OR_RETURN(
-          const std::vector<int32_t> count,
-          Fetch<int32_t>(ops_, SelectedOf(static_cast<int32_t>(r), groups_[g]).count,
-                         group.segments.size()));
-      for (size_t s = 0; s < group.segments.size(); ++s) {
-        if (group.segments[s].begins == 0) continue;
-        outcomes[group.stream[group.segments[s].chunk]].retrieved.push_back(count[s]);
-      }
-    }
-    for (size_t c = 0; c < group.chunks.size(); ++c) {
-      const StreamChunk& chunk = group.chunks[c];
-      const StreamSegment* segments = group.segments.data() + chunk.first_segment;
-      const bool begins = std::any_of(segments, segments + chunk.num_segments,
-                                      [](const StreamSegment& s) { return s.begins != 0; });
-      if (begins) outcomes[group.stream[c]].num_replaced = replaced[c];
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Model::CopyLogits(absl::Span<const StreamStep> streams) {
-  Workspace& w = workspace_;
-  int64_t row = 0;  // streams of one layout keep their order: callers that ask use one layout
-  for (const StreamStep& stream : streams) {
-    const int64_t rows = static_cast<int64_t>(stream.tokens.size());
-    if (stream.logits != nullptr) {
-      RASQ_CHECK(groups_.size() == 1);
-      stream.logits->resize(rows * config_.vocab);
-      RASQ_RETURN_IF_ERROR(
-          ops_.RmsNorm({.x = w.x + row * config_.hidden,
-                        .row = nullptr,
-                        .weight = reinterpret_cast<const float*>(weights_.final_norm->data()),
-                        .y = w.normed,
-                        .element = ops_.element(),
-                        .rows = rows,
-                        .hidden = config_.hidden,
-                        .x_stride = config_.hidden,
-                        .epsilon = config_.rms_norm_epsilon}));
-      for (int64_t done = 0; done < rows; done += limits_.max_samples) {
-        const int64_t block = std::min<int64_t>(rows - done, limits_.max_samples);
-        RASQ_RETURN_IF_ERROR(ops_.Gemm({.x = Rows(w.normed, done, config_.hidden, ops_.element()),
-                                        .w = weights_.head.get(),
-                                        .y = w.logits,
-                                        .rows = block,
-                                        .x_stride = config_.hidden,
-                                        .y_stride = config_.vocab,
-                                        .accumulate = false}));
-        RASQ_RETURN_IF_ERROR(ops_.CopyToHost(stream.logits->data() + done * config_.vocab, w.logits,
-                                             block * config_.vocab * sizeof(float)));
-      }
-    }
-    row += rows;
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<RetrievedEntry>> Model::Retrieved(const StateLayout& layout,
-                                                             const std::byte* state,
-                                                             int32_t retrieval) const {
-  const SelectionOffsets& at = layout.retrievals[retrieval].selection;
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> count,
-                        Fetch<int32_t>(ops_, state + at.count, 1));
-  const int64_t n = count[0];
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> row, Fetch<int32_t>(ops_, state + at.row, n));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<float> score, Fetch<float>(ops_, state + at.score, n));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<float> log_gate,
-                        Fetch<float>(ops_, state + at.log_gate, n));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int64_t> position,
-                        Fetch<int64_t>(ops_, state + at.position, n));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> token,
-                        Fetch<int32_t>(ops_, state + layout.entry_token, layout.shape.capacity));
-  std::vector<RetrievedEntry> entries;
-  for (int64_t i = 0; i < n; ++i) {
-    entries.push_back({.position = position[i],
-                       .token = token[row[i]],
-                       .score = score[i],
-                       .log_gate = log_gate[i]});
-  }
-  return entries;
-}
-
-absl::StatusOr<std::vector<int64_t>> Model::SelectedPositions(int32_t retrieval,
-                                                              int32_t segment) const {
-  const SelectedEntries selected = SelectedOf(retrieval, groups_[0]);
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> count,
-                        Fetch<int32_t>(ops_, selected.count + segment, 1));
-  return Fetch<int64_t>(
-      ops_, selected.position + int64_t{segment} * groups_[0].layout->shape.max_selected, count[0]);
 }
 
 }  // namespace rasq

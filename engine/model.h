@@ -31,7 +31,6 @@ class Model {
   static absl::StatusOr<std::unique_ptr<Model>> Create(const Checkpoint& checkpoint,
                                                        const MemoryConfig& memory,
                                                        const StepLimits& limits, Ops& ops);
-  ~Model();
 
   // Runs the streams' tokens through the decoder, writes their states and moves their cursors.
   // Streams must fit in `limits`; ids must be in the vocabulary. After an error the streams' states
@@ -52,7 +51,15 @@ class Model {
   int64_t workspace_bytes() const { return workspace_.bytes; }
 
  private:
-  struct DeviceGroup;  // a StepGroup whose descriptors are on the device
+  // A StepGroup whose descriptors are on the device.
+  struct DeviceGroup {
+    const StateLayout* layout;
+    StreamBatch batch;
+    const WritePolicy* write;
+    const ReadPolicy* read;
+    int32_t first_segment, first_chunk, first_staged, first_entry;
+    bool retrieves;  // a segment begins somewhere in it
+  };
 
   Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const StepLimits& limits,
         Ops& ops, Weights weights, Workspace workspace);
@@ -69,6 +76,8 @@ class Model {
   absl::Status WriteRing(const DeviceGroup& group, int64_t ring_offset, int32_t ring_rows,
                          const void* chunk, int64_t row_bytes);
   absl::Status CopyLogits(absl::Span<const StreamStep> streams);
+  // Logits of rows of the residual stream into the workspace; `row` picks them, null: the first.
+  absl::Status Logits(const float* x, const int32_t* row, int64_t num_rows);
   absl::Status SampleRows(const std::vector<StepOutcome*>& outcomes);
   absl::Status ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes);
   SelectedEntries SelectedOf(int32_t retrieval, const DeviceGroup& group) const;

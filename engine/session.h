@@ -62,7 +62,8 @@ struct Session {
   int64_t absorbed_tokens = 0;
   int64_t known_offset = 0;  // next_offset, for those who do not hold input_mu
   int32_t appends_in_flight = 0;
-  bool generating = false;
+  int64_t generation = 0;   // the one in flight; 0: none
+  bool cancelling = false;  // and its end has been asked for
   std::vector<std::function<void(absl::Status)>> on_deleted;
 
   // The engine's thread's own.

@@ -6,7 +6,8 @@ set -euo pipefail
 build=$1
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+server=
+trap '[[ -z "$server" ]] || kill -KILL "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
 cmake --install "$build" --prefix "$folder/prefix" >/dev/null
 mkdir "$folder/empty"
 cd "$folder/empty"
@@ -22,3 +23,4 @@ done <"$folder/out"
 "$folder/prefix/bin/rasq" --address "$address" model
 kill -TERM "$server"
 wait "$server"
+server=

@@ -61,7 +61,7 @@ if wants 4; then
   say "Build with the thread sanitizer"
   build tsan "${programs[@]}" {config,safetensors,tokenizer}_fuzz_replay
   say "Tests under the thread sanitizer"
-  TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp" \
+  TSAN_OPTIONS="suppressions=$PWD/tests/support/tsan.supp" \
     run tsan -E "$long" -R 'Engine|Session|Invariance|ThreadPool|Gemm|Append|Generate|Vanish|Client|Live'
 fi
 say "Done"

@@ -341,6 +341,27 @@ TEST_F(EngineTest, CancelRollsACommitBack) {
   EXPECT_EQ(engine_->Stats().generations_running, 0);
 }
 
+TEST_F(EngineTest, ACancelledGenerationDoesNotStandInTheWay) {
+  const std::string session = CreateSession(*engine_), same = CreateSession(*engine_);
+  for (const auto& id : {session, same}) {
+    ASSERT_TRUE(Append(*engine_, id, Prose(8, 3000) + "half a wor").ok());
+  }
+  const std::vector<int32_t> want = Generate(*engine_, Request(same, " And"))->ids();
+  for (int i = 0; i < 20; ++i) {
+    GenerateRequest request = Request(session, " The", 60000);
+    request.commit = true;
+    auto sink = std::make_shared<CollectingSink>();
+    const auto generation = engine_->Generate(request, sink);
+    ASSERT_TRUE(generation.ok()) << generation.status();
+    engine_->Cancel(*generation);
+    // At once: the engine may not have come to the end of the last one yet.
+    const auto answer = Generate(*engine_, Request(session, " And"));
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->ids(), want) << "at try " << i;
+    EXPECT_EQ(sink->Wait().status().code(), absl::StatusCode::kCancelled);
+  }
+}
+
 TEST_F(EngineTest, TextSaidDuringACommitComesAfterIt) {
   const std::string session = CreateSession(*engine_);
   ASSERT_TRUE(Append(*engine_, session, Prose(9, 3000)).ok());
