@@ -168,22 +168,20 @@ absl::StatusOr<SessionPage> Engine::Impl::ListSessions(int32_t page_size,
 }
 
 void Engine::Impl::DeleteSession(const std::string& id, std::function<void(absl::Status)> done) {
-  absl::Status refused;
-  {
-    MutexLock lock(mu_);
-    const absl::StatusOr<SessionPtr> session = Find(id);
-    if (stopping_) {
-      refused = absl::UnavailableError("the engine is stopping");
-    } else if (!session.ok()) {
-      refused = session.status();
-    } else {
-      if ((*session)->state != SessionState::kDeleting) ++num_deleting_;
-      (*session)->state = SessionState::kDeleting;
-      (*session)->on_deleted.push_back(std::move(done));
-      wake_.Signal();
-    }
-  }
+  const absl::Status refused = MarkDeleting(id, done);
   if (!refused.ok()) done(refused);
+}
+
+absl::Status Engine::Impl::MarkDeleting(const std::string& id,
+                                        const std::function<void(absl::Status)>& done) {
+  MutexLock lock(mu_);
+  if (stopping_) return absl::UnavailableError("the engine is stopping");
+  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, Find(id));
+  if (session->state != SessionState::kDeleting) ++num_deleting_;
+  session->state = SessionState::kDeleting;
+  session->on_deleted.push_back(done);
+  wake_.Signal();
+  return absl::OkStatus();
 }
 
 absl::Status Engine::Impl::CheckContent(const Content& content) const {

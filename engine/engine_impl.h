@@ -69,6 +69,7 @@ class Engine::Impl {
   absl::Status CheckContent(const Content& content) const;
   absl::StatusOr<SessionPtr> Find(const std::string& id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<SessionPtr> FindUsable(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status MarkDeleting(const std::string& id, const std::function<void(absl::Status)>& done);
   SessionInfo Info(const Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The tokens of content that follows what `text` holds back; a BOS first if it is due.
   std::vector<std::shared_ptr<const Input>> ToInput(Content content, bool pinned, bool& begun,
@@ -77,14 +78,14 @@ class Engine::Impl {
   // The thread's side: its loop and the life of sessions (engine_loop.cc) ...
   void Run();
   void Shutdown();
-  void Admit(std::deque<std::pair<SessionPtr, WorkItem>> inbox);
+  void Admit(std::deque<std::pair<SessionPtr, WorkItem>>& inbox);
   void Cancel(const std::vector<int64_t>& ids);
   void ExpireSessions();
   void FinishDeletes();
   void DropAppendsBehindGenerations(const SessionPtr& session);
   void DropItems(const SessionPtr& session, const absl::Status& status);
   void ForgetInput(Session& session);
-  void EndAppend(const SessionPtr& session, WorkItem item, const absl::Status& status);
+  void EndAppend(Session& session, const WorkItem& item, const absl::Status& status);
   void FailSession(const SessionPtr& session, const absl::Status& status);
   // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
   // what comes of it. RunStep is false if there was nothing to do.

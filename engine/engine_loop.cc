@@ -46,7 +46,7 @@ void Engine::Impl::Run() {
       stopping = stopping_;
       deleting = num_deleting_ > 0;
     }
-    Admit(std::move(inbox));
+    Admit(inbox);
     if (stopping) break;
     Cancel(cancels);
     ExpireSessions();
@@ -77,7 +77,7 @@ void Engine::Impl::Shutdown() {
   for (const auto& callback : done) callback(Stopping());
 }
 
-void Engine::Impl::Admit(std::deque<std::pair<SessionPtr, WorkItem>> inbox) {
+void Engine::Impl::Admit(std::deque<std::pair<SessionPtr, WorkItem>>& inbox) {
   for (auto& [session, item] : inbox) {
     if (item.generation != nullptr) {
       generations_[item.generation->id] = {session, item.generation};
@@ -145,19 +145,19 @@ void Engine::Impl::DropAppendsBehindGenerations(const SessionPtr& session) {
   const absl::Status status =
       absl::AbortedError(absl::StrCat("session_id=", session->id, ": is being deleted"));
   while (!session->items.empty() && session->items.back().generation == nullptr) {
-    WorkItem item = std::move(session->items.back());
+    const WorkItem item = std::move(session->items.back());
     session->items.pop_back();
-    EndAppend(session, std::move(item), status);
+    EndAppend(*session, item, status);
   }
   if (session->items.empty()) ForgetInput(*session);
 }
 
 void Engine::Impl::DropItems(const SessionPtr& session, const absl::Status& status) {
   while (!session->items.empty()) {
-    WorkItem item = std::move(session->items.front());
+    const WorkItem item = std::move(session->items.front());
     session->items.pop_front();
     if (item.generation == nullptr) {
-      EndAppend(session, std::move(item), status);
+      EndAppend(*session, item, status);
     } else if (!item.generation->over) {
       EndGeneration(session, item.generation, status);
     }
@@ -174,12 +174,12 @@ void Engine::Impl::ForgetInput(Session& session) {
 }
 
 // Ends an append that will not be absorbed.
-void Engine::Impl::EndAppend(const SessionPtr& session, WorkItem item, const absl::Status& status) {
+void Engine::Impl::EndAppend(Session& session, const WorkItem& item, const absl::Status& status) {
   {
     MutexLock lock(mu_);
     backlog_tokens_ -= item.num_tokens;
-    session->accepted_tokens -= item.num_tokens;
-    --session->appends_in_flight;
+    session.accepted_tokens -= item.num_tokens;
+    --session.appends_in_flight;
   }
   item.on_absorbed(status);
 }

@@ -123,7 +123,7 @@ class LayerLoader {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<FloatBuffer> Floats(const std::string& name, std::vector<int64_t> shape) {
+  absl::StatusOr<FloatBuffer> Floats(const std::string& name, absl::Span<const int64_t> shape) {
     RASQ_ASSIGN_OR_RETURN(const std::vector<float> values, checkpoint_.Floats(name, shape));
     return ToDevice(values, ops_);
   }

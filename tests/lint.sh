@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# clang-format and clang-tidy over what git tracks. Needs build/cpu to be configured. RASQ_TIDY=all
-# checks every file; else those that differ from the branch's last landing, and at least a sample.
+# clang-format over all that git tracks, Clang's thread-safety analysis over what holds locks, and
+# clang-tidy over the engine. Needs build/cpu to be built: it has the compile commands and the
+# generated protos.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

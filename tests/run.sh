@@ -35,7 +35,7 @@ build() { # build PRESET [TARGET...]
 run() { # run PRESET [CTEST ARGUMENT...]
   local preset=$1
   shift
-  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
+  ctest --test-dir "build/$preset" -j "$(nproc)" --output-on-failure --no-tests=error "$@"
 }
 programs=(kernels_test engine_test server_test client_test e2e_test)
 # Minutes each under a sanitizer, and the same code as the tests beside them.
