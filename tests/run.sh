@@ -29,8 +29,7 @@ build() { # build PRESET [TARGET...]
   local preset=$1
   shift
   cmake --preset "$preset" >/dev/null
-  cmake --build --preset "$preset" ${1:+--target "$@"} | grep -vE '^\[[0-9]+/[0-9]+\] ' || true
-  cmake --build --preset "$preset" ${1:+--target "$@"} >/dev/null  # its exit status counts
+  cmake --build --preset "$preset" ${1:+--target "$@"} -- --quiet
 }
 run() { # run PRESET [CTEST ARGUMENT...]
   local preset=$1
