@@ -59,6 +59,20 @@ class Engine::Impl {
     SlotPool* work_slots = nullptr;  // for generations' copies
   };
 
+  // What a step moves forward: a session's own stream, or a generation's copy of it.
+  struct Stream {
+    SessionPtr session;
+    std::shared_ptr<Generation> generation;  // null: the session's own
+
+    InputQueue& queue() const { return generation ? *generation->queue : session->queue; }
+    StreamCursor& cursor() const { return generation ? generation->cursor : session->cursor; }
+    int64_t& deficit() const { return generation ? generation->deficit : session->deficit; }
+  };
+  struct Share {
+    Stream stream;
+    int64_t tokens;
+  };
+
   Impl(const EngineOptions& options, EngineObserver* observer);
   absl::Status Init();
   absl::Status InitPools(const MemoryConfig& memory);
@@ -94,7 +108,12 @@ class Engine::Impl {
   bool AbsorbItems(const SessionPtr& session);
   absl::StatusOr<bool> StartGeneration(const SessionPtr& session, Generation& generation);
   void ReturnHeldText(const SessionPtr& session, const Generation& generation);
+  std::vector<Share> PlanShares();
+  StreamStep MakeStep(const Share& share);
   bool RunStep();
+  void ReportStep(const std::vector<Share>& shares, absl::Duration time);
+  void FailStep(const std::vector<Share>& shares, const absl::Status& status);
+  absl::Status ClearFresh(Session& session);
   void AfterToken(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
                   const StepOutcome& outcome);
   void NoteRetrievals(const SessionPtr& session, Generation* generation,
@@ -139,10 +158,9 @@ class Engine::Impl {
   int64_t buffer_replacements_ ABSL_GUARDED_BY(mu_) = 0;
 
   // The thread's own.
-  std::map<int64_t, SessionPtr> busy_;  // sessions with items, by key
-  std::map<int64_t, std::pair<SessionPtr, std::shared_ptr<Generation>>> generations_;  // queued and
-                                                                                       // running
-  std::vector<std::pair<SessionPtr, std::shared_ptr<Generation>>> running_;
+  std::map<int64_t, SessionPtr> busy_;     // sessions with items, by key
+  std::map<int64_t, Stream> generations_;  // queued and running, by id
+  std::vector<Stream> running_;
   SchedulerTurn turn_;
   absl::Time next_expiry_check_;
 

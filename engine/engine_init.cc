@@ -3,36 +3,34 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/check_range.h"
 #include "engine/engine_impl.h"
 #include "kernels/base/status.h"
 
 namespace rasq {
 namespace {
 
-absl::Status CheckRange(const char* name, int64_t value, int64_t least, int64_t most) {
-  if (value >= least && value <= most) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, "=", value, ": must be from ", least, " to ", most));
-}
-
 absl::Status Validate(const EngineOptions& options) {
   constexpr int32_t kMany = 1 << 20;
-  RASQ_RETURN_IF_ERROR(CheckRange("max_sessions", options.max_sessions, 1, kMany));
-  RASQ_RETURN_IF_ERROR(CheckRange("max_generations", options.max_generations, 1, kMany));
-  RASQ_RETURN_IF_ERROR(CheckRange("max_full_sessions", options.max_full_sessions, 0, kMany));
-  RASQ_RETURN_IF_ERROR(CheckRange("full_context_tokens", options.full_context_tokens, 64, 1 << 24));
-  RASQ_RETURN_IF_ERROR(CheckRange("capacity_tokens", options.capacity_tokens, 0, 1 << 24));
-  RASQ_RETURN_IF_ERROR(CheckRange("max_batch_tokens", options.max_batch_tokens, 1, 1 << 20));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_sessions", options.max_sessions, 1, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_generations", options.max_generations, 1, kMany));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("max_full_sessions", options.max_full_sessions, 0, kMany));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("full_context_tokens", options.full_context_tokens, 64, 1 << 24));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("capacity_tokens", options.capacity_tokens, 0, 1 << 24));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("max_batch_tokens", options.max_batch_tokens, 1, 1 << 20));
   constexpr int64_t kMostTokens = int64_t{1} << 40;
   RASQ_RETURN_IF_ERROR(
-      CheckRange("max_backlog_tokens", options.max_backlog_tokens, 1, kMostTokens));
+      CheckRange<int64_t>("max_backlog_tokens", options.max_backlog_tokens, 1, kMostTokens));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_total_backlog_tokens",
+                                           options.max_total_backlog_tokens, 1, kMostTokens));
   RASQ_RETURN_IF_ERROR(
-      CheckRange("max_total_backlog_tokens", options.max_total_backlog_tokens, 1, kMostTokens));
-  RASQ_RETURN_IF_ERROR(
-      CheckRange("max_queued_generations", options.max_queued_generations, 0, kMany));
-  RASQ_RETURN_IF_ERROR(CheckRange("max_new_tokens", options.max_new_tokens, 1, 1 << 30));
-  RASQ_RETURN_IF_ERROR(CheckRange("default_max_new_tokens", options.default_max_new_tokens, 1,
-                                  options.max_new_tokens));
+      CheckRange<int64_t>("max_queued_generations", options.max_queued_generations, 0, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_new_tokens", options.max_new_tokens, 1, 1 << 30));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("default_max_new_tokens", options.default_max_new_tokens,
+                                           1, options.max_new_tokens));
   if (options.default_ttl < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         absl::StrCat("default_ttl=", absl::FormatDuration(options.default_ttl), ": is negative"));

@@ -2,6 +2,7 @@
 // runs a step of many streams, and hands out what came of it.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -42,7 +43,7 @@ void Engine::Impl::ServeItems(const SessionPtr& session) {
       return;
     }
     if (!*started) return;  // no slot for its copy is free
-    running_.emplace_back(session, generation);
+    running_.push_back({session, generation});
     // What is committed comes before what is appended from now on; else that need not wait.
     if (generation->request.commit) return;
     session->items.pop_front();
@@ -100,10 +101,7 @@ absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
   const StatePool& pool = pools_.at(session->layout->strategy);
   Slot slot = pool.work_slots->Acquire();
   if (!slot) return false;
-  if (session->fresh) {
-    RASQ_RETURN_IF_ERROR(ResetState(*session->layout, *ops_, session->slot.data()));
-    session->fresh = false;
-  }
+  RASQ_RETURN_IF_ERROR(ClearFresh(*session));
   RASQ_RETURN_IF_ERROR(
       ops_->CopyOnDevice(slot.data(), session->slot.data(), session->layout->bytes));
   generation.slot = std::move(slot);
@@ -147,114 +145,120 @@ void Engine::Impl::ReturnHeldText(const SessionPtr& session, const Generation& g
   ++session->appends_in_flight;
 }
 
-bool Engine::Impl::RunStep() {
+// Which streams move in this step, and by how many tokens: generations that decode come first and
+// take one each, the others and the sessions themselves share the rest.
+std::vector<Engine::Impl::Share> Engine::Impl::PlanShares() {
   const int32_t max_rows = scheduler_limits_.max_rows;
-  // Who wants what: generations that decode take a row each, the others and the sessions are flows.
-  struct Stream {
-    SessionPtr session;
-    std::shared_ptr<Generation> generation;  // null: the session's own stream
-  };
-  std::vector<Stream> decoding, waiting;
-  std::vector<Flow> flows;
-  const auto add_flow = [&](Stream stream) {
-    const Generation* generation = stream.generation.get();
-    const Session& session = *stream.session;
-    const bool own = generation == nullptr;
-    std::vector<int32_t> parts =
-        own ? session.queue.Parts(session.cursor, session.layout->shape.segment_rows, max_rows,
-                                  /*keep_last=*/true)
-            : generation->queue->Parts(generation->cursor, session.layout->shape.segment_rows,
-                                       max_rows, /*keep_last=*/false);
-    if (parts.empty()) return;
-    flows.push_back({.key = 2 * session.key + (own ? 0 : 1),
-                     .priority = session.options.priority,
-                     .parts = std::move(parts),
-                     .deficit = own ? session.deficit : generation->deficit});
-    waiting.push_back(std::move(stream));
-  };
-  std::map<int64_t, Stream> by_key;
-  for (const auto& [key, session] : busy_) by_key[2 * key] = {session, nullptr};
-  for (const auto& [session, generation] : running_) {
-    if (generation->decoding()) {
-      decoding.push_back({session, generation});
+  std::vector<Share> shares;
+  std::map<int64_t, Stream> candidates;  // by flow key
+  for (const auto& [key, session] : busy_) candidates[2 * key] = {session, nullptr};
+  for (const Stream& stream : running_) {
+    if (stream.generation->decoding()) {
+      shares.push_back({stream, 1});
     } else {
-      by_key[2 * session->key + 1] = {session, generation};
+      candidates[2 * stream.session->key + 1] = stream;
     }
   }
-  for (auto& [key, stream] : by_key) add_flow(std::move(stream));
-
-  const std::vector<int32_t> plan =
-      PlanStep(static_cast<int32_t>(decoding.size()), scheduler_limits_, flows, turn_);
   std::vector<Stream> streams;
-  std::vector<StreamStep> steps;
-  const auto add_step = [&](const Stream& stream, int64_t tokens) {
-    Session& session = *stream.session;
-    Generation* generation = stream.generation.get();
-    StreamStep step{
-        .layout = session.layout,
-        .state = generation ? generation->slot.data() : session.slot.data(),
-        .cursor = generation ? &generation->cursor : &session.cursor,
-        .tokens = generation ? generation->queue->Pop(tokens) : session.queue.Pop(tokens),
-        .write = WritePolicyOf(session.options),
-        .read = ReadPolicyOf(session.options)};
-    if (generation != nullptr && generation->queue->size() == 0) {
-      step.sample = generation->NextSample(model_->limits().max_seen);
-    }
-    steps.push_back(std::move(step));
+  std::vector<Flow> flows;
+  for (const auto& [key, stream] : candidates) {
+    const int32_t segment = stream.session->layout->shape.segment_rows;
+    const bool own = stream.generation == nullptr;
+    std::vector<int32_t> parts =
+        stream.queue().Parts(stream.cursor(), segment, max_rows, /*keep_last=*/own);
+    if (parts.empty()) continue;
+    flows.push_back({.key = key,
+                     .priority = stream.session->options.priority,
+                     .parts = std::move(parts),
+                     .deficit = stream.deficit()});
     streams.push_back(stream);
-  };
-  for (const Stream& stream : decoding) add_step(stream, 1);
-  int32_t num_tokens = static_cast<int32_t>(decoding.size());
+  }
+  const std::vector<int32_t> plan =
+      PlanStep(static_cast<int32_t>(shares.size()), scheduler_limits_, flows, turn_);
   for (size_t i = 0; i < flows.size(); ++i) {
-    (waiting[i].generation ? waiting[i].generation->deficit : waiting[i].session->deficit) =
-        flows[i].deficit;
-    int64_t tokens = 0;
-    for (int32_t part = 0; part < plan[i]; ++part) tokens += flows[i].parts[part];
-    if (tokens > 0) add_step(waiting[i], tokens);
-    num_tokens += static_cast<int32_t>(tokens);
+    streams[i].deficit() = flows[i].deficit;
+    const auto first = flows[i].parts.begin();
+    const int64_t tokens = std::accumulate(first, first + plan[i], int64_t{0});
+    if (tokens > 0) shares.push_back({streams[i], tokens});
   }
-  if (steps.empty()) return false;
+  return shares;
+}
 
-  const absl::Time start = absl::Now();
-  absl::StatusOr<std::vector<StepOutcome>> outcomes = std::vector<StepOutcome>();
-  for (const Stream& stream : streams) {
-    if (!stream.session->fresh) continue;
-    const absl::Status reset =
-        ResetState(*stream.session->layout, *ops_, stream.session->slot.data());
-    if (!reset.ok()) outcomes = reset;
-    stream.session->fresh = false;
+StreamStep Engine::Impl::MakeStep(const Share& share) {
+  const Stream& stream = share.stream;
+  const Session& session = *stream.session;
+  Generation* generation = stream.generation.get();
+  StreamStep step{.layout = session.layout,
+                  .state = generation != nullptr ? generation->slot.data() : session.slot.data(),
+                  .cursor = &stream.cursor(),
+                  .tokens = stream.queue().Pop(share.tokens),
+                  .write = WritePolicyOf(session.options),
+                  .read = ReadPolicyOf(session.options)};
+  if (generation != nullptr && generation->queue->size() == 0) {
+    step.sample = generation->NextSample(model_->limits().max_seen);
   }
-  if (outcomes.ok()) outcomes = model_->Step(steps);
+  return step;
+}
+
+bool Engine::Impl::RunStep() {
+  const std::vector<Share> shares = PlanShares();
+  if (shares.empty()) return false;
+  const absl::Time start = absl::Now();
+  std::vector<StreamStep> steps;
+  absl::Status reset;
+  for (const Share& share : shares) {
+    steps.push_back(MakeStep(share));
+    reset.Update(ClearFresh(*share.stream.session));
+  }
+  const absl::StatusOr<std::vector<StepOutcome>> outcomes =
+      reset.ok() ? model_->Step(steps) : absl::StatusOr<std::vector<StepOutcome>>(reset);
   if (!outcomes.ok()) {
-    const absl::Status failure =
-        absl::InternalError(absl::StrCat("a step failed: ", outcomes.status().message()));
-    if (absl::IsUnavailable(outcomes.status())) {  // the device is gone
-      MutexLock lock(mu_);
-      health_ = outcomes.status();
-    }
-    for (const Stream& stream : streams) {
-      if (stream.generation != nullptr && !stream.generation->over) {
-        EndGeneration(stream.session, stream.generation, failure);
-      }
-      FailSession(stream.session, failure);
-    }
+    FailStep(shares, outcomes.status());
     return true;
   }
-  if (observer_ != nullptr) {
-    const int32_t decoded = static_cast<int32_t>(decoding.size());
-    const StepKind kind = decoded == 0            ? StepKind::kAppend
-                          : decoded == num_tokens ? StepKind::kDecode
-                                                  : StepKind::kMixed;
-    observer_->OnStep(kind, absl::Now() - start, num_tokens);
-  }
-  for (size_t i = 0; i < streams.size(); ++i) {
-    const auto& [session, generation] = streams[i];
+  ReportStep(shares, absl::Now() - start);
+  for (size_t i = 0; i < shares.size(); ++i) {
+    const auto& [session, generation] = shares[i].stream;
     NoteRetrievals(session, generation.get(), (*outcomes)[i]);
-    if (generation != nullptr && steps[i].sample.has_value()) {
-      AfterToken(session, generation, (*outcomes)[i]);
-    }
+    if (steps[i].sample.has_value()) AfterToken(session, generation, (*outcomes)[i]);
   }
   return true;
+}
+
+void Engine::Impl::ReportStep(const std::vector<Share>& shares, absl::Duration time) {
+  if (observer_ == nullptr) return;
+  int64_t tokens = 0, decoded = 0;
+  for (const Share& share : shares) {
+    const Generation* generation = share.stream.generation.get();
+    tokens += share.tokens;
+    if (generation != nullptr && generation->decoding()) ++decoded;
+  }
+  const StepKind kind = decoded == 0        ? StepKind::kAppend
+                        : decoded == tokens ? StepKind::kDecode
+                                            : StepKind::kMixed;
+  observer_->OnStep(kind, time, static_cast<int32_t>(tokens));
+}
+
+// A step that failed leaves its streams' states unusable.
+void Engine::Impl::FailStep(const std::vector<Share>& shares, const absl::Status& status) {
+  const absl::Status failure =
+      absl::InternalError(absl::StrCat("a step failed: ", status.message()));
+  if (absl::IsUnavailable(status)) {  // the device is gone
+    MutexLock lock(mu_);
+    health_ = status;
+  }
+  for (const Share& share : shares) {
+    const auto& [session, generation] = share.stream;
+    if (generation != nullptr && !generation->over) EndGeneration(session, generation, failure);
+    FailSession(session, failure);
+  }
+}
+
+// The slot of a new session holds what its last owner left, until its first use.
+absl::Status Engine::Impl::ClearFresh(Session& session) {
+  if (!session.fresh) return absl::OkStatus();
+  session.fresh = false;
+  return ResetState(*session.layout, *ops_, session.slot.data());
 }
 
 void Engine::Impl::NoteRetrievals(const SessionPtr& session, Generation* generation,
@@ -332,7 +336,7 @@ void Engine::Impl::EndGeneration(const SessionPtr& session,
   generations_.erase(g.id);
   const bool was_running = static_cast<bool>(g.slot);
   g.slot = Slot();
-  std::erase_if(running_, [&](const auto& running) { return running.second == generation; });
+  std::erase_if(running_, [&](const Stream& stream) { return stream.generation == generation; });
   if (!end.ok()) {
     if (g.request.commit) ReturnHeldText(session, g);
     ForgetGeneration(g, *session, was_running);

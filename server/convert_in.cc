@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "engine/check_range.h"
 #include "kernels/base/dtype.h"
 #include "kernels/base/status.h"
 #include "server/convert.h"
@@ -30,19 +31,6 @@ constexpr size_t kMaxPageTokenBytes = 1024;
 constexpr int64_t kMaxTtlSeconds = int64_t{10} * 366 * 24 * 3600;
 constexpr double kMaxHalfLifeTokens = 1e15;
 constexpr double kMaxBudgetGain = 1e6;
-
-// Says the value as it came: NaN and infinities too.
-template <typename T>
-absl::Status OutOfBounds(absl::string_view field, T value, T low, T high) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, "=", value, ": must be from ", low, " to ", high));
-}
-
-template <typename T>
-absl::Status CheckRange(absl::string_view field, T value, T low, T high) {
-  // Written so that a NaN fails.
-  return value >= low && value <= high ? absl::OkStatus() : OutOfBounds(field, value, low, high);
-}
 
 absl::StatusOr<absl::Duration> TtlFromProto(const google::protobuf::Duration& ttl) {
   RASQ_RETURN_IF_ERROR(
@@ -173,7 +161,7 @@ absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
                            const ModelInfo& model, absl::string_view field) {
   for (int i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= model.vocab) {
-      return OutOfBounds(absl::StrCat(field, "[", i, "]"), ids[i], 0, model.vocab - 1);
+      return CheckRange(absl::StrCat(field, "[", i, "]"), ids[i], 0, model.vocab - 1);
     }
   }
   return absl::OkStatus();
