@@ -153,7 +153,8 @@ absl::StatusOr<SessionPage> Engine::Impl::ListSessions(int32_t page_size,
   return page;
 }
 
-void Engine::Impl::DeleteSession(const std::string& id, std::function<void(absl::Status)> done) {
+void Engine::Impl::DeleteSession(const std::string& id,
+                                 const std::function<void(absl::Status)>& done) {
   const absl::Status refused = MarkDeleting(id, done);
   if (!refused.ok()) done(refused);
 }
@@ -215,8 +216,8 @@ absl::StatusOr<SessionPage> Engine::ListSessions(int32_t page_size,
                                                  const std::string& page_token) const {
   return impl_->ListSessions(page_size, page_token);
 }
-void Engine::DeleteSession(const std::string& id, std::function<void(absl::Status)> done) {
-  impl_->DeleteSession(id, std::move(done));
+void Engine::DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done) {
+  impl_->DeleteSession(id, done);
 }
 absl::StatusOr<AppendReceipt> Engine::Append(
     AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed) {

@@ -54,7 +54,7 @@ class Engine {
   absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
   // The session refuses new calls at once and is gone when those in flight have ended: then `done`
   // is called (from another thread, or before this returns).
-  void DeleteSession(const std::string& id, std::function<void(absl::Status)> done);
+  void DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done);
 
   // Tokenizes and queues content. On success the content is accepted, and `on_absorbed` is called
   // once, when all of it is in the session's state (or the session or the engine is gone); on an

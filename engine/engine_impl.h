@@ -43,7 +43,7 @@ class Engine::Impl {
   absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
   absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
   absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
-  void DeleteSession(const std::string& id, std::function<void(absl::Status)> done);
+  void DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done);
   absl::StatusOr<AppendReceipt> Append(
       AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed);
   absl::StatusOr<int64_t> Generate(GenerateRequest request, std::shared_ptr<GenerateSink> sink);
