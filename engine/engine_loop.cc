@@ -1,5 +1,5 @@
 // The engine's thread: takes what callers put in, plans a step, runs it, hands out what came of it.
-#include <cmath>
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -168,7 +168,6 @@ void Engine::Impl::DropItems(const SessionPtr& session, const absl::Status& stat
 // Of a session without items: what was loaded and not absorbed is not wanted any more.
 void Engine::Impl::ForgetInput(Session& session) {
   session.queue = InputQueue(model_->config().hidden);
-  session.num_loaded = 0;
   session.loaded_ends.clear();
   busy_.erase(session.key);
 }
@@ -177,8 +176,11 @@ void Engine::Impl::ForgetInput(Session& session) {
 void Engine::Impl::EndAppend(Session& session, const WorkItem& item, const absl::Status& status) {
   {
     MutexLock lock(mu_);
-    backlog_tokens_ -= item.num_tokens;
-    session.accepted_tokens -= item.num_tokens;
+    // Some of its tokens may be in the state already: those are no backlog any more.
+    const int64_t left =
+        std::min(item.num_tokens, session.accepted_tokens - session.absorbed_tokens);
+    backlog_tokens_ -= left;
+    session.accepted_tokens -= left;
     --session.appends_in_flight;
   }
   item.on_absorbed(status);

@@ -52,9 +52,9 @@ void Engine::Impl::ServeItems(const SessionPtr& session) {
 }
 
 void Engine::Impl::LoadItems(Session& session) {
-  while (session.num_loaded < session.items.size() &&
-         session.items[session.num_loaded].generation == nullptr) {
-    WorkItem& item = session.items[session.num_loaded++];
+  while (session.loaded_ends.size() < session.items.size() &&
+         session.items[session.loaded_ends.size()].generation == nullptr) {
+    WorkItem& item = session.items[session.loaded_ends.size()];
     for (std::shared_ptr<const Input>& input : item.input) session.queue.Push(std::move(input));
     session.loaded_tokens += item.num_tokens;
     session.loaded_ends.push_back(session.loaded_tokens);
@@ -76,7 +76,7 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
     session->absorbed_tokens += more;
     backlog_tokens_ -= more;
     appended_tokens_ += more;
-    while (session->num_loaded > 0 && session->loaded_ends.front() <= absorbed) {
+    while (!session->loaded_ends.empty() && session->loaded_ends.front() <= absorbed) {
       WorkItem& item = session->items.front();
       const AppendResult result{.appended_tokens = item.num_tokens,
                                 .context_tokens = session->loaded_ends.front(),
@@ -84,7 +84,6 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
       done.emplace_back(std::move(item), result);
       session->items.pop_front();
       session->loaded_ends.pop_front();
-      --session->num_loaded;
       --session->appends_in_flight;
     }
   }

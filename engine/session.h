@@ -72,9 +72,9 @@ struct Session {
   StreamCursor cursor;
   InputQueue queue;
   std::deque<WorkItem> items;       // accepted and not ended
-  size_t num_loaded = 0;            // items whose input is in `queue`
   int64_t loaded_tokens = 0;        // ever put into `queue`
-  std::deque<int64_t> loaded_ends;  // [num_loaded]: loaded_tokens after each of them
+  std::deque<int64_t> loaded_ends;  // of the items whose input is in `queue`, the first ones:
+                                    // loaded_tokens after each
   int64_t deficit = 0;              // see Flow
 };
 

@@ -415,6 +415,19 @@ TEST_F(EngineTest, DeleteWaitsForGenerationsAndDropsText) {
   EXPECT_EQ(engine_->Stats().slots_used, 0);
 }
 
+TEST_F(EngineTest, DeleteInTheMiddleOfAnAppendLeavesNoBacklog) {
+  const std::string session = CreateSession(*engine_);
+  auto absorbed = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
+  ASSERT_TRUE(engine_
+                  ->Append({.session_id = session, .content = Prose(12, 4'000'000)},
+                           [absorbed](const absl::StatusOr<AppendResult>& r) { absorbed->Set(r); })
+                  .ok());
+  while (Info(session).context_tokens == 0) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(DeleteSession(*engine_, session).ok());
+  EXPECT_EQ(absorbed->Wait().status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(engine_->Stats().backlog_tokens, 0);
+}
+
 TEST_F(EngineTest, FullRefusesMoreThanItKeeps) {
   const std::string session = CreateSession(*engine_, "", {.strategy = Strategy::kFull});
   ASSERT_TRUE(Append(*engine_, session, std::vector<int32_t>(2000, 5)).ok());
