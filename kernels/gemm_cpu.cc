@@ -93,6 +93,7 @@ absl::Status ValidateGemm(const GemmArgs& a) {
 }
 
 bool CpuHasBfloat16() {
+  LimitInstructionSet();
   constexpr auto kNeeded = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
   static const bool has =
       (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kNeeded) == kNeeded;

@@ -26,6 +26,7 @@ memory::data_type OneDnnType(DType type) {
 }
 
 const dnnl::engine& CpuEngine() {
+  LimitInstructionSet();
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;
 }
@@ -225,6 +226,16 @@ void RunProduct(const ProductShape& shape, const void* x, const void* w, float* 
     found = mine.products.emplace(shape, Product(shape)).first;
   }
   found->second.Run(mine.stream, mine.scratch, x, w, y);
+}
+
+void LimitInstructionSet() {
+  static const bool done = [] {
+    if (std::getenv("ONEDNN_MAX_CPU_ISA") == nullptr) {
+      dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx512_core_bf16);
+    }
+    return true;
+  }();
+  static_cast<void>(done);
 }
 
 int64_t PackedWeightBytes(DType type, int64_t columns, int64_t inner) noexcept {

@@ -50,4 +50,9 @@ struct PackedTraits {
 };
 PackedTraits TryPacked(DType type, int64_t columns, int64_t inner, int64_t panel_columns);
 
+// Keeps oneDNN from AMX: with it, oneDNN 2.6.3 writes beyond its own memory in these products (seen
+// on a Xeon with amx_bf16: the process ends in malloc's checks). The variable ONEDNN_MAX_CPU_ISA
+// decides where it is set. Precedes any other use of oneDNN.
+void LimitInstructionSet();
+
 }  // namespace rasq
