@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -28,7 +29,9 @@ struct KeepSinksArgs {
   int64_t sink_k_offset;  // in the state
   int64_t sink_v_offset;
 };
+absl::Status ValidateKeepSinks(const KeepSinksArgs& args);
 absl::Status KeepSinksCpu(const KeepSinksArgs& args, ThreadPool& pool);
+absl::Status KeepSinksCuda(const KeepSinksArgs& args, Stream stream);
 
 struct CompressEntriesArgs {
   StreamBatch batch;
@@ -42,13 +45,15 @@ struct CompressEntriesArgs {
   int64_t ring_v_offset;
   const void* k;  // as above
   const void* v;
-  const float* key_down;    // P_k [num_kv_heads, compressed_dim, head_dim]
-  const float* value_down;  // P_v
-  void* staged_k;           // [num_staged, num_kv_heads, compressed_dim]
+  const void* key_down;    // P_k [num_kv_heads, compressed_dim, head_dim], of `element`
+  const void* value_down;  // P_v
+  void* staged_k;          // [num_staged, num_kv_heads, compressed_dim]
   void* staged_v;
 };
 absl::Status ValidateCompressEntries(const CompressEntriesArgs& args);
-// A token's result does not depend on what else leaves.
+// A token's result does not depend on what else leaves. The CUDA version serves widths that are
+// multiples of 8, to 256.
 absl::Status CompressEntriesCpu(const CompressEntriesArgs& args, ThreadPool& pool);
+absl::Status CompressEntriesCuda(const CompressEntriesArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -101,7 +101,7 @@ void KeepSink(const KeepSinksArgs& a, const StreamChunk& c, int64_t position) {
 
 }  // namespace
 
-absl::Status KeepSinksCpu(const KeepSinksArgs& a, ThreadPool& /*pool*/) {
+absl::Status ValidateKeepSinks(const KeepSinksArgs& a) {
   RASQ_RETURN_IF_ERROR(ValidateBatch("KeepSinks", a.batch));
   RASQ_RETURN_IF_ERROR(ValidateShape("KeepSinks", a.shape));
   RASQ_RETURN_IF_ERROR(CheckRange("KeepSinks", "num_kv_heads", a.num_kv_heads, 1));
@@ -110,7 +110,12 @@ absl::Status KeepSinksCpu(const KeepSinksArgs& a, ThreadPool& /*pool*/) {
   if (a.batch.num_staged == 0 || a.shape.sink_rows == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckNotNull("KeepSinks", "rotation", a.rotation));
   RASQ_RETURN_IF_ERROR(CheckNotNull("KeepSinks", "k", a.k));
-  RASQ_RETURN_IF_ERROR(CheckNotNull("KeepSinks", "v", a.v));
+  return CheckNotNull("KeepSinks", "v", a.v);
+}
+
+absl::Status KeepSinksCpu(const KeepSinksArgs& a, ThreadPool& /*pool*/) {
+  RASQ_RETURN_IF_ERROR(ValidateKeepSinks(a));
+  if (a.batch.num_staged == 0 || a.shape.sink_rows == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckBatchContents("KeepSinks", a.batch, a.shape));
   // A few tokens once in a stream's life: not worth the pool.
   for (int32_t i = 0; i < a.batch.num_chunks; ++i) {
@@ -167,8 +172,8 @@ absl::Status CompressEntriesCpu(const CompressEntriesArgs& a, ThreadPool& pool) 
   weights.resize(2 * size * SizeOf(type));
   std::byte* key_down = weights.data();
   std::byte* value_down = key_down + size * SizeOf(type);
-  StoreElements(type, a.key_down, key_down, size);
-  StoreElements(type, a.value_down, value_down, size);
+  ConvertElements(a.element, a.key_down, type, key_down, size);
+  ConvertElements(a.element, a.value_down, type, value_down, size);
   const std::vector<Tile>& work = tiles;  // of this thread, also inside the tasks
   ForRowRanges(pool, work.size(), kTileTokens * a.head_dim * 4, [&](int64_t begin, int64_t end) {
     thread_local Scratch scratch;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -20,7 +21,9 @@ struct StageRowsArgs {
   void* staged;         // [num_staged, row_bytes]
   int64_t row_bytes;    // > 0
 };
+absl::Status ValidateStageRows(const StageRowsArgs& args);
 absl::Status StageRowsCpu(const StageRowsArgs& args, ThreadPool& pool);
+absl::Status StageRowsCuda(const StageRowsArgs& args, Stream stream);
 
 // ring[position % ring_rows] = the chunk's row, for the last `ring_rows` rows of each chunk.
 struct WriteRingArgs {
@@ -30,7 +33,9 @@ struct WriteRingArgs {
   const void* chunk;    // [num_rows, row_bytes]
   int64_t row_bytes;    // > 0
 };
+absl::Status ValidateWriteRing(const WriteRingArgs& args);
 absl::Status WriteRingCpu(const WriteRingArgs& args, ThreadPool& pool);
+absl::Status WriteRingCuda(const WriteRingArgs& args, Stream stream);
 
 // entries[slot[i]] = staged[i] for every staged row whose slot is not -1.
 struct CommitRowsArgs {
@@ -40,6 +45,8 @@ struct CommitRowsArgs {
   const int32_t* slot;     // [num_staged], from replace_entries.h
   int64_t row_bytes;       // > 0
 };
+absl::Status ValidateCommitRows(const CommitRowsArgs& args);
 absl::Status CommitRowsCpu(const CommitRowsArgs& args, ThreadPool& pool);
+absl::Status CommitRowsCuda(const CommitRowsArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -26,14 +26,19 @@ absl::Status CheckOffset(absl::string_view op, absl::string_view field, int64_t 
 
 }  // namespace
 
-absl::Status StageRowsCpu(const StageRowsArgs& a, ThreadPool& pool) {
+absl::Status ValidateStageRows(const StageRowsArgs& a) {
   RASQ_RETURN_IF_ERROR(ValidateBatch("StageRows", a.batch));
   RASQ_RETURN_IF_ERROR(ValidateShape("StageRows", a.shape));
   RASQ_RETURN_IF_ERROR(CheckOffset("StageRows", "ring_offset", a.ring_offset));
   RASQ_RETURN_IF_ERROR(CheckRange("StageRows", "row_bytes", a.row_bytes, 1));
   if (a.batch.num_staged == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckNotNull("StageRows", "chunk", a.chunk));
-  RASQ_RETURN_IF_ERROR(CheckNotNull("StageRows", "staged", a.staged));
+  return CheckNotNull("StageRows", "staged", a.staged);
+}
+
+absl::Status StageRowsCpu(const StageRowsArgs& a, ThreadPool& pool) {
+  RASQ_RETURN_IF_ERROR(ValidateStageRows(a));
+  if (a.batch.num_staged == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckBatchContents("StageRows", a.batch, a.shape));
   const auto* rows = static_cast<const std::byte*>(a.chunk);
   auto* staged = static_cast<std::byte*>(a.staged);
@@ -49,13 +54,17 @@ absl::Status StageRowsCpu(const StageRowsArgs& a, ThreadPool& pool) {
   return absl::OkStatus();
 }
 
-absl::Status WriteRingCpu(const WriteRingArgs& a, ThreadPool& pool) {
+absl::Status ValidateWriteRing(const WriteRingArgs& a) {
   RASQ_RETURN_IF_ERROR(ValidateBatch("WriteRing", a.batch));
   RASQ_RETURN_IF_ERROR(CheckOffset("WriteRing", "ring_offset", a.ring_offset));
   RASQ_RETURN_IF_ERROR(CheckRange("WriteRing", "ring_rows", a.ring_rows, 1));
   RASQ_RETURN_IF_ERROR(CheckRange("WriteRing", "row_bytes", a.row_bytes, 1));
   if (a.batch.num_chunks == 0) return absl::OkStatus();
-  RASQ_RETURN_IF_ERROR(CheckNotNull("WriteRing", "chunk", a.chunk));
+  return CheckNotNull("WriteRing", "chunk", a.chunk);
+}
+
+absl::Status WriteRingCpu(const WriteRingArgs& a, ThreadPool& pool) {
+  RASQ_RETURN_IF_ERROR(ValidateWriteRing(a));
   RASQ_RETURN_IF_ERROR(CheckBatchContents("WriteRing", a.batch));
   const auto* rows = static_cast<const std::byte*>(a.chunk);
   ForChunks(a.batch, a.batch.num_rows, a.row_bytes, pool, [&](const StreamChunk& c) {
@@ -72,13 +81,18 @@ absl::Status WriteRingCpu(const WriteRingArgs& a, ThreadPool& pool) {
   return absl::OkStatus();
 }
 
-absl::Status CommitRowsCpu(const CommitRowsArgs& a, ThreadPool& pool) {
+absl::Status ValidateCommitRows(const CommitRowsArgs& a) {
   RASQ_RETURN_IF_ERROR(ValidateBatch("CommitRows", a.batch));
   RASQ_RETURN_IF_ERROR(CheckOffset("CommitRows", "entries_offset", a.entries_offset));
   RASQ_RETURN_IF_ERROR(CheckRange("CommitRows", "row_bytes", a.row_bytes, 1));
   if (a.batch.num_staged == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckNotNull("CommitRows", "staged", a.staged));
-  RASQ_RETURN_IF_ERROR(CheckNotNull("CommitRows", "slot", a.slot));
+  return CheckNotNull("CommitRows", "slot", a.slot);
+}
+
+absl::Status CommitRowsCpu(const CommitRowsArgs& a, ThreadPool& pool) {
+  RASQ_RETURN_IF_ERROR(ValidateCommitRows(a));
+  if (a.batch.num_staged == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckBatchContents("CommitRows", a.batch));
   const auto* staged = static_cast<const std::byte*>(a.staged);
   ForChunks(a.batch, a.batch.num_staged, a.row_bytes, pool, [&](const StreamChunk& c) {

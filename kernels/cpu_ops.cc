@@ -3,13 +3,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
+#include "kernels/elements_cpu.h"
 #include "kernels/matrix_cpu.h"
+#include "kernels/random.h"
+#include "kernels/row_tasks_cpu.h"
 
 namespace rasq {
 namespace {
@@ -23,18 +28,52 @@ int64_t PhysicalBytes() {
 
 class CpuBuffer : public Buffer {
  public:
-  CpuBuffer(std::byte* data, int64_t bytes, std::atomic<int64_t>& total)
+  // A null `total`: not counted.
+  CpuBuffer(std::byte* data, int64_t bytes, std::atomic<int64_t>* total)
       : Buffer(data, bytes), total_(total) {
-    total_.fetch_add(bytes);
+    if (total_ != nullptr) total_->fetch_add(bytes);
   }
   ~CpuBuffer() override {
-    total_.fetch_sub(bytes());
+    if (total_ != nullptr) total_->fetch_sub(bytes());
     std::free(data());
   }
 
  private:
-  std::atomic<int64_t>& total_;
+  std::atomic<int64_t>* const total_;
 };
+
+absl::StatusOr<std::unique_ptr<Buffer>> MakeBuffer(absl::string_view op, int64_t bytes,
+                                                   std::atomic<int64_t>* total) {
+  RASQ_RETURN_IF_ERROR(CheckRange(op, "bytes", bytes, 0, INT64_MAX - kAlignment));
+  std::byte* data = nullptr;
+  if (bytes <= PhysicalBytes()) {
+    const int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::max(rounded, kAlignment)));
+  }
+  if (data == nullptr) return absl::ResourceExhaustedError(absl::StrCat(op, ": bytes=", bytes));
+  std::memset(data, 0, bytes);
+  return std::make_unique<CpuBuffer>(data, bytes, total);
+}
+
+absl::Status CheckScale(absl::string_view op, float scale) {
+  if (std::isfinite(scale) && scale >= 0) return absl::OkStatus();
+  return BadArgument(op, "scale", scale);
+}
+
+// `count` random numbers of `type` at `to`.
+void FillRandomElements(DType type, void* to, int64_t count, float scale, uint64_t seed,
+                        ThreadPool& pool) {
+  constexpr int64_t kRun = 1024;
+  const int64_t num_runs = (count + kRun - 1) / kRun;
+  ForRowRanges(pool, num_runs, kRun * 8, [&](int64_t begin, int64_t end) {
+    float run[kRun];
+    for (int64_t first = begin * kRun; first < std::min(count, end * kRun); first += kRun) {
+      const int64_t n = std::min(kRun, count - first);
+      for (int64_t i = 0; i < n; ++i) run[i] = WeightAt(seed, first + i, scale);
+      StoreElements(type, run, static_cast<std::byte*>(to) + first * SizeOf(type), n);
+    }
+  });
+}
 
 absl::Status CheckCopy(absl::string_view op, const void* to, const void* from, int64_t bytes) {
   RASQ_RETURN_IF_ERROR(CheckRange(op, "bytes", bytes, 0));
@@ -52,17 +91,15 @@ absl::Status Copy(absl::string_view op, void* to, const void* from, int64_t byte
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Buffer>> CpuOps::Allocate(int64_t bytes) {
-  RASQ_RETURN_IF_ERROR(CheckRange("Allocate", "bytes", bytes, 0, INT64_MAX - kAlignment));
-  std::byte* data = nullptr;
-  if (bytes <= PhysicalBytes()) {
-    const int64_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::max(rounded, kAlignment)));
-  }
-  if (data == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("Allocate: bytes=", bytes));
-  }
-  std::memset(data, 0, bytes);
-  return std::make_unique<CpuBuffer>(data, bytes, allocated_bytes_);
+  return MakeBuffer("Allocate", bytes, &allocated_bytes_);
+}
+
+absl::StatusOr<std::unique_ptr<Buffer>> CpuOps::AllocateHost(int64_t bytes) {
+  return MakeBuffer("AllocateHost", bytes, /*total=*/nullptr);
+}
+
+int64_t CpuOps::free_bytes() const {
+  return static_cast<int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
 absl::Status CpuOps::CopyToDevice(void* device, const void* host, int64_t bytes) {
@@ -88,6 +125,25 @@ absl::StatusOr<std::unique_ptr<Matrix>> CpuOps::PackMatrix(const float* weight, 
   RASQ_ASSIGN_OR_RETURN(std::unique_ptr<Matrix> matrix, PackMatrixCpu(weight, out, in, element_));
   static_cast<CpuMatrix&>(*matrix).CountIn(allocated_bytes_);
   return matrix;
+}
+
+absl::StatusOr<std::unique_ptr<Matrix>> CpuOps::RandomMatrix(int64_t out, int64_t in, float scale,
+                                                             uint64_t seed) {
+  RASQ_RETURN_IF_ERROR(CheckRange("RandomMatrix", "out", out, 1, INT32_MAX));
+  RASQ_RETURN_IF_ERROR(CheckRange("RandomMatrix", "in", in, 1, INT32_MAX));
+  RASQ_RETURN_IF_ERROR(CheckScale("RandomMatrix", scale));
+  std::vector<float> weight(out * in);
+  FillRandomElements(DType::kFloat32, weight.data(), out * in, scale, seed, pool_);
+  return PackMatrix(weight.data(), out, in);
+}
+
+absl::Status CpuOps::FillRandom(void* device, int64_t count, float scale, uint64_t seed) {
+  RASQ_RETURN_IF_ERROR(CheckRange("FillRandom", "count", count, 0));
+  RASQ_RETURN_IF_ERROR(CheckScale("FillRandom", scale));
+  if (count == 0) return absl::OkStatus();
+  RASQ_RETURN_IF_ERROR(CheckNotNull("FillRandom", "device", device));
+  FillRandomElements(element_, device, count, scale, seed, pool_);
+  return absl::OkStatus();
 }
 
 absl::Status CpuOps::Gemm(const GemmArgs& args) { return GemmCpu(args, pool_); }
@@ -116,6 +172,12 @@ absl::Status CpuOps::SelectEntries(const SelectEntriesArgs& args) {
 absl::Status CpuOps::KeepSinks(const KeepSinksArgs& args) { return KeepSinksCpu(args, pool_); }
 absl::Status CpuOps::CompressEntries(const CompressEntriesArgs& args) {
   return CompressEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::ClusterEntries(const ClusterEntriesArgs& args) {
+  return ClusterEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::KeepClusters(const KeepClustersArgs& args) {
+  return KeepClustersCpu(args, pool_);
 }
 absl::Status CpuOps::StreamAttention(const StreamAttentionArgs& args) {
   return StreamAttentionCpu(args, pool_);

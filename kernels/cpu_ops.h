@@ -19,7 +19,10 @@ class CpuOps : public Ops {
   DType element() const override { return element_; }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t bytes) override;
+  // The same memory, but not counted in allocated_bytes().
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(int64_t bytes) override;
   int64_t allocated_bytes() const override { return allocated_bytes_.load(); }
+  int64_t free_bytes() const override;
   absl::Status CopyToDevice(void* device, const void* host, int64_t bytes) override;
   absl::Status CopyToHost(void* host, const void* device, int64_t bytes) override;
   absl::Status CopyOnDevice(void* to, const void* from, int64_t bytes) override;
@@ -27,6 +30,9 @@ class CpuOps : public Ops {
 
   absl::StatusOr<std::unique_ptr<Matrix>> PackMatrix(const float* weight, int64_t out,
                                                      int64_t in) override;
+  absl::StatusOr<std::unique_ptr<Matrix>> RandomMatrix(int64_t out, int64_t in, float scale,
+                                                       uint64_t seed) override;
+  absl::Status FillRandom(void* device, int64_t count, float scale, uint64_t seed) override;
 
   absl::Status Gemm(const GemmArgs& args) override;
   absl::Status Embed(const EmbedArgs& args) override;
@@ -43,6 +49,8 @@ class CpuOps : public Ops {
   absl::Status SelectEntries(const SelectEntriesArgs& args) override;
   absl::Status KeepSinks(const KeepSinksArgs& args) override;
   absl::Status CompressEntries(const CompressEntriesArgs& args) override;
+  absl::Status ClusterEntries(const ClusterEntriesArgs& args) override;
+  absl::Status KeepClusters(const KeepClustersArgs& args) override;
   absl::Status StreamAttention(const StreamAttentionArgs& args) override;
   absl::Status Sample(const SampleArgs& args) override;
 

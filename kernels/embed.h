@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 
 namespace rasq {
@@ -21,5 +22,6 @@ struct EmbedArgs {
 
 absl::Status ValidateEmbed(const EmbedArgs& args);
 absl::Status EmbedCpu(const EmbedArgs& args, ThreadPool& pool);
+absl::Status EmbedCuda(const EmbedArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -41,5 +42,6 @@ struct IndexTokensArgs {
 absl::Status ValidateIndexTokens(const IndexTokensArgs& args);
 // A vector of length zero stays zero.
 absl::Status IndexTokensCpu(const IndexTokensArgs& args, ThreadPool& pool);
+absl::Status IndexTokensCuda(const IndexTokensArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -5,7 +5,7 @@
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
 #include "kernels/index_tokens.h"
-#include "kernels/random_cpu.h"
+#include "kernels/random.h"
 #include "kernels/row_tasks_cpu.h"
 #include "kernels/stream_batch_cpu.h"
 #include "kernels/vector_loops_cpu.h"

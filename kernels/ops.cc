@@ -61,6 +61,14 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenCuda(int index, const OpsOptions& optio
 
 }  // namespace
 
+absl::Status Ops::BeginRecording() { return absl::UnimplementedError("BeginRecording"); }
+absl::StatusOr<std::unique_ptr<Recording>> Ops::EndRecording() {
+  return absl::UnimplementedError("EndRecording");
+}
+absl::Status Ops::Replay(const Recording& /*recording*/) {
+  return absl::UnimplementedError("Replay");
+}
+
 absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options) {
   const std::string& device = options.device;
   if (options.dtype != "auto" && options.dtype != "float32" && options.dtype != "bfloat16") {

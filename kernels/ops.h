@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/cluster_entries.h"
 #include "kernels/compress_entries.h"
 #include "kernels/copy_rows.h"
 #include "kernels/embed.h"
@@ -42,6 +43,12 @@ class Buffer {
   int64_t bytes_;
 };
 
+// Work that was recorded, to be replayed: see Ops::BeginRecording.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
 // Operations run in the order of the calls. Used by one thread at a time. Arguments' pointers are
 // to this device's memory unless said otherwise.
 class Ops {
@@ -53,7 +60,11 @@ class Ops {
 
   // Zero-filled, aligned to 256 bytes. kResourceExhausted names the size.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t bytes) = 0;
-  virtual int64_t allocated_bytes() const = 0;  // by Allocate and PackMatrix, now alive
+  // Host memory, zero-filled, that copies to and from the device run fastest with.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(int64_t bytes) = 0;
+  virtual int64_t allocated_bytes() const = 0;  // on the device, now alive
+  virtual int64_t free_bytes() const = 0;       // that Allocate could still give
+  // `host` may be changed on return; memory of AllocateHost only after the next CopyToHost.
   virtual absl::Status CopyToDevice(void* device, const void* host, int64_t bytes) = 0;
   virtual absl::Status CopyToHost(void* host, const void* device, int64_t bytes) = 0;  // waits
   virtual absl::Status CopyOnDevice(void* to, const void* from, int64_t bytes) = 0;
@@ -62,6 +73,21 @@ class Ops {
   // `weight` is in host memory: [out, in] in float32.
   virtual absl::StatusOr<std::unique_ptr<Matrix>> PackMatrix(const float* weight, int64_t out,
                                                              int64_t in) = 0;
+
+  // Random weights: uniform in [-scale, scale), a function of the seed alone.
+  virtual absl::StatusOr<std::unique_ptr<Matrix>> RandomMatrix(int64_t out, int64_t in, float scale,
+                                                               uint64_t seed) = 0;
+  // The same for `count` elements of element().
+  virtual absl::Status FillRandom(void* device, int64_t count, float scale, uint64_t seed) = 0;
+
+  // A device on which each launch costs the host time can record operations and replay them in one
+  // launch: what BeginRecording and EndRecording enclose does not run, but becomes a Recording. It
+  // may hold operations alone, no copies to or from the host, and its arguments keep their values;
+  // what they point to may change. Backends without use for it leave can_record() false.
+  virtual bool can_record() const { return false; }
+  virtual absl::Status BeginRecording();
+  virtual absl::StatusOr<std::unique_ptr<Recording>> EndRecording();
+  virtual absl::Status Replay(const Recording& recording);
 
   virtual absl::Status Gemm(const GemmArgs& args) = 0;
   virtual absl::Status Embed(const EmbedArgs& args) = 0;
@@ -78,6 +104,8 @@ class Ops {
   virtual absl::Status SelectEntries(const SelectEntriesArgs& args) = 0;
   virtual absl::Status KeepSinks(const KeepSinksArgs& args) = 0;
   virtual absl::Status CompressEntries(const CompressEntriesArgs& args) = 0;
+  virtual absl::Status ClusterEntries(const ClusterEntriesArgs& args) = 0;
+  virtual absl::Status KeepClusters(const KeepClustersArgs& args) = 0;
   virtual absl::Status StreamAttention(const StreamAttentionArgs& args) = 0;
   virtual absl::Status Sample(const SampleArgs& args) = 0;
 };
@@ -86,6 +114,9 @@ struct OpsOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   int threads = 0;              // of the CPU backend; 0: one per processor
   std::string dtype = "auto";   // "auto", "float32", "bfloat16"; auto: bfloat16 where it is fast
+  // Products are computed by one algorithm whatever their number of rows, so that results are equal
+  // to the last bit under any schedule. The CPU's always are; on a GPU decoding is slower.
+  bool batch_invariant = false;
 };
 
 // kInvalidArgument names a field with an unknown value; kUnavailable if the device is not there or
@@ -95,7 +126,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 1;
+inline constexpr int kOpsVersion = 3;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";

@@ -16,6 +16,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -46,5 +47,6 @@ struct ReplaceEntriesArgs {
 
 absl::Status ValidateReplaceEntries(const ReplaceEntriesArgs& args);
 absl::Status ReplaceEntriesCpu(const ReplaceEntriesArgs& args, ThreadPool& pool);
+absl::Status ReplaceEntriesCuda(const ReplaceEntriesArgs& args, Stream stream);
 
 }  // namespace rasq

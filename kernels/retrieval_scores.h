@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -34,5 +35,6 @@ struct RetrievalScoresArgs {
 
 absl::Status ValidateRetrievalScores(const RetrievalScoresArgs& args);
 absl::Status RetrievalScoresCpu(const RetrievalScoresArgs& args, ThreadPool& pool);
+absl::Status RetrievalScoresCuda(const RetrievalScoresArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 
 namespace rasq {
@@ -26,5 +27,6 @@ struct RmsNormArgs {
 absl::Status ValidateRmsNorm(const RmsNormArgs& args);
 // A row's result does not depend on `rows`.
 absl::Status RmsNormCpu(const RmsNormArgs& args, ThreadPool& pool);
+absl::Status RmsNormCuda(const RmsNormArgs& args, Stream stream);
 
 }  // namespace rasq

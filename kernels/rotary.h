@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -32,6 +33,7 @@ struct RotationTableArgs {
 absl::Status ValidateRotationTable(const RotationTableArgs& args);
 // Fills the rows of the batch's chunks and leaves others as they are.
 absl::Status RotationTableCpu(const RotationTableArgs& args, ThreadPool& pool);
+absl::Status RotationTableCuda(const RotationTableArgs& args, Stream stream);
 
 struct RotaryArgs {
   const float* qkv;       // [rows, (num_heads + 2 * num_kv_heads) * head_dim]: q, k, v
@@ -51,5 +53,6 @@ struct RotaryArgs {
 };
 absl::Status ValidateRotary(const RotaryArgs& args);
 absl::Status RotaryCpu(const RotaryArgs& args, ThreadPool& pool);
+absl::Status RotaryCuda(const RotaryArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 
 namespace rasq {
@@ -33,7 +34,7 @@ struct SamplePolicy {
 };
 
 struct SampleArgs {
-  const float* logits;         // [rows, vocab]
+  float* logits;               // [rows, vocab]; may be overwritten
   const SamplePolicy* policy;  // [rows]
   int64_t rows;                // >= 0
   int64_t vocab;               // >= 1
@@ -48,5 +49,6 @@ absl::Status ValidateSample(const SampleArgs& args);
 // A logit that is not finite counts as -infinity. A row without a finite one gets token -1 and a
 // log-probability of -infinity: one stream's fault is not that of the others.
 absl::Status SampleCpu(const SampleArgs& args, ThreadPool& pool);
+absl::Status SampleCuda(const SampleArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
-#include "kernels/random_cpu.h"
+#include "kernels/random.h"
 #include "kernels/sample.h"
 #include "kernels/vector_loops_cpu.h"
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_batch.h"
 
@@ -55,5 +56,6 @@ struct SelectEntriesArgs {
 
 absl::Status ValidateSelectEntries(const SelectEntriesArgs& args);
 absl::Status SelectEntriesCpu(const SelectEntriesArgs& args, ThreadPool& pool);
+absl::Status SelectEntriesCuda(const SelectEntriesArgs& args, Stream stream);
 
 }  // namespace rasq

@@ -13,6 +13,10 @@
 // `first_row + position - first_position`. The rings take a chunk's rows when its layer is done
 // (copy_rows.h).
 //
+// On a GPU a batch may be padded, so that recorded work of one size serves batches up to it: chunks
+// without a state at the end, each with a row and a segment of its own, and `num_staged` as an
+// upper bound. Nothing is read or written for padding but its rows of token arrays.
+//
 // Tokens leave the window when a segment begins that starts far enough behind them. Those that
 // leave during this batch get rows of the staging arrays, in order of position, and become
 // candidate entries: see replace_entries.h.
@@ -24,7 +28,7 @@
 namespace rasq {
 
 struct StreamChunk {
-  std::byte* state;        // the stream's slab
+  std::byte* state;        // the stream's slab; null: padding
   int64_t first_position;  // of its first row; >= 0
   int32_t first_row;       // in the batch's token arrays
   int32_t num_rows;        // >= 1
@@ -51,7 +55,7 @@ struct StreamBatch {
   int32_t num_chunks;
   int32_t num_segments;
   int32_t num_rows;    // tokens of the batch's arrays; chunks cover some or all of them
-  int32_t num_staged;  // staging rows of all chunks
+  int32_t num_staged;  // staging rows of all chunks, or more
 };
 
 // The shape of streams' memory, in tokens; equal for all streams of a batch.

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 
 namespace rasq {
@@ -20,5 +21,6 @@ struct SwigluArgs {
 
 absl::Status ValidateSwiglu(const SwigluArgs& args);
 absl::Status SwigluCpu(const SwigluArgs& args, ThreadPool& pool);
+absl::Status SwigluCuda(const SwigluArgs& args, Stream stream);
 
 }  // namespace rasq

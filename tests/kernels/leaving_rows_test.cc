@@ -152,8 +152,8 @@ struct CompressWorld {
         rotation.push_back(static_cast<float>(i < dim / 2 ? std::cos(angle) : std::sin(angle)));
       }
     }
-    key_down = RandomFloats(row * width, 91, 0.2f);
-    value_down = RandomFloats(row * width, 92, 0.2f);
+    key_down = Elements(type, RandomFloats(row * width, 91, 0.2f));
+    value_down = Elements(type, RandomFloats(row * width, 92, 0.2f));
     out_k = out_v = Elements(type, batch.num_staged * int64_t{heads} * width);
     args = {.batch = batch,
             .shape = kLong,
@@ -181,8 +181,8 @@ struct CompressWorld {
   BatchBuilder builder;
   StreamBatch batch;
   std::vector<std::byte> state;
-  Elements k, v, out_k, out_v;
-  std::vector<float> rotation, key_down, value_down;
+  Elements k, v, key_down, value_down, out_k, out_v;
+  std::vector<float> rotation;
   CompressEntriesArgs args;
 };
 

@@ -18,7 +18,7 @@ struct Drawn {
   std::vector<float> logprob, alternative_logprob;
 };
 
-Drawn Sample(const std::vector<float>& logits, const std::vector<SamplePolicy>& policy,
+Drawn Sample(std::vector<float> logits, const std::vector<SamplePolicy>& policy,
              int32_t max_alternatives = 0) {
   const auto rows = static_cast<int64_t>(policy.size());
   Drawn d;
