@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/elements_cpu.h"
+#include "kernels/entry_clusters_cpu.h"
 #include "kernels/entry_rows_cpu.h"
 #include "kernels/stream_batch_cpu.h"
 #include "kernels/vector_loops_cpu.h"
@@ -16,11 +17,16 @@ namespace {
 struct Scratch {
   std::vector<float> q;           // [queries, head_dim]: all heads of the kv head, all rows; scaled
   std::vector<float> memory_q;    // [queries, compressed_dim]: moved into the memory's frame
+  std::vector<int32_t> listed;    // the entries that some query reads
+  std::vector<uint64_t> read;     // [queries]: the clusters that it reads, as bits
+  std::vector<float> up;          // [head_dim, compressed_dim]
   std::vector<float> head;        // [head_dim]
   std::vector<float> sinks;       // [sinks, head_dim]
-  std::vector<float> entries;     // [entries, compressed_dim]
+  std::vector<float> centroids;   // [clusters, compressed_dim]
+  std::vector<float> entries;     // [entries, compressed_dim]: those listed
   std::vector<float> bias;        // [entries]
-  std::vector<float> logits;      // [queries, keys]: sinks, then window and own, then entries
+  std::vector<float> summary;     // [queries, clusters]: logits of the centroids
+  std::vector<float> logits;      // [queries, keys]: sinks, window and own, entries, centroids
   std::vector<float> out;         // [queries, head_dim]
   std::vector<float> memory_out;  // [compressed_dim]
 };
@@ -44,12 +50,22 @@ class FewRows {
         end_(first_position_ + segment_.num_rows),
         num_sinks_(std::clamp<int64_t>(segment_.start - a.shape.window_rows, 0, a.shape.sink_rows)),
         num_entries_(a.reads_memory ? a.selected.count[segment] : 0),
-        num_keys_(num_sinks_ + (end_ - begin_) + num_entries_) {}
+        num_clusters_(IsClustered(a, segment) ? a.clusters.num_clusters : 0) {
+    if (num_clusters_ > 0) {
+      clusters_ = ClustersOf(a.clusters, a.batch, a.num_kv_heads, segment, kv_head);
+    }
+  }
 
   void Run() {
     s_.head.resize(dim_);
-    s_.logits.resize(num_queries_ * num_keys_);
     LoadQueries();
+    if (num_entries_ > 0) {
+      MoveQueries();
+      ListEntries();
+    }
+    num_listed_ = num_entries_ > 0 ? static_cast<int64_t>(s_.listed.size()) : 0;
+    num_keys_ = num_sinks_ + (end_ - begin_) + num_listed_ + num_clusters_;
+    s_.logits.resize(num_queries_ * num_keys_);
     ScoreSinks();
     ForWindow(a_.ring_k_offset, a_.k, [this](const T* rows, int64_t num_rows, int64_t offset) {
       for (int64_t i = 0; i < num_queries_; ++i) {
@@ -108,30 +124,86 @@ class FewRows {
     }
   }
 
-  // The selected entries' keys or values as floats, behind each other.
+  // The listed entries' keys or values as floats, behind each other.
   void GatherEntries(bool key) {
     const int64_t width = a_.compressed_dim;
-    s_.entries.resize(num_entries_ * width);
-    for (int64_t j = 0; j < num_entries_; ++j) {
-      LoadElements(a_.element, EntryRow(a_, index_, kv_head_, j, key), &s_.entries[j * width],
-                   width);
+    s_.entries.resize(num_listed_ * width);
+    for (int64_t j = 0; j < num_listed_; ++j) {
+      LoadElements(a_.element, EntryRow(a_, index_, kv_head_, s_.listed[j], key),
+                   &s_.entries[j * width], width);
     }
   }
 
-  // q~ = P_k^+^T q', and the logits of the entries with their bias.
-  void ScoreEntries() {
+  void LoadCentroids(const std::byte* rows) {
+    s_.centroids.resize(num_clusters_ * a_.compressed_dim);
+    LoadElements(a_.element, rows, s_.centroids.data(), num_clusters_ * a_.compressed_dim);
+  }
+
+  // This kv head's P^+ as floats.
+  void LoadUp(const void* up) {
+    const int64_t size = dim_ * a_.compressed_dim;
+    s_.up.resize(size);
+    const auto* from = static_cast<const std::byte*>(up) + kv_head_ * size * SizeOf(a_.element);
+    LoadElements(a_.element, from, s_.up.data(), size);
+  }
+
+  // q~ = P_k^+^T q'.
+  void MoveQueries() {
     const int64_t width = a_.compressed_dim;
-    const float* up = a_.key_up + kv_head_ * dim_ * width;
-    GatherEntries(/*key=*/true);
-    s_.bias.resize(num_entries_);
+    LoadUp(a_.key_up);
+    s_.memory_q.assign(num_queries_ * width, 0.0f);
     for (int64_t i = 0; i < num_queries_; ++i) {
       RotateBack(&s_.q[i * dim_], a_.memory_rotation + index_ * dim_, s_.head.data(), dim_);
-      s_.memory_q.assign(width, 0.0f);
-      AddRows(up, width, dim_, s_.head.data(), width, s_.memory_q.data());
+      AddRows(s_.up.data(), width, dim_, s_.head.data(), width, &s_.memory_q[i * width]);
+    }
+  }
+
+  // Which entries have to be read: all, or those of the clusters that a query chooses.
+  void ListEntries() {
+    uint64_t any = 0;
+    if (num_clusters_ > 0) {
+      LoadCentroids(clusters_.k);
+      s_.summary.resize(num_queries_ * num_clusters_);
+      s_.read.resize(num_queries_);
+      for (int64_t i = 0; i < num_queries_; ++i) {
+        const int64_t width = a_.compressed_dim;
+        float* logits = &s_.summary[i * num_clusters_];
+        DotRows(s_.centroids.data(), width, num_clusters_, &s_.memory_q[i * width], width, logits);
+        s_.read[i] =
+            PickClusters(clusters_, a_.clusters.num_clusters, a_.clusters.read_clusters, logits);
+        any |= s_.read[i];
+      }
+    }
+    s_.listed.clear();
+    for (int32_t j = 0; j < num_entries_; ++j) {
+      if (num_clusters_ == 0 || IsRead(any, clusters_.cluster[j])) s_.listed.push_back(j);
+    }
+  }
+
+  // The logits of entries and centroids with their bias; what the query does not read, -infinity.
+  void ScoreEntries() {
+    constexpr float kUnread = -std::numeric_limits<float>::infinity();
+    const int64_t width = a_.compressed_dim;
+    GatherEntries(/*key=*/true);
+    s_.bias.resize(std::max(num_entries_, num_clusters_));
+    for (int64_t i = 0; i < num_queries_; ++i) {
       float* logits = Logits(i) + num_sinks_ + (end_ - begin_);
-      DotRows(s_.entries.data(), width, num_entries_, s_.memory_q.data(), width, logits);
+      DotRows(s_.entries.data(), width, num_listed_, &s_.memory_q[i * width], width, logits);
       EntryBias(a_, index_, HeadOf(i), s_.bias.data());
-      Add(logits, s_.bias.data(), logits, num_entries_);
+      if (num_clusters_ == 0) {
+        Add(logits, s_.bias.data(), logits, num_listed_);
+        continue;
+      }
+      for (int64_t j = 0; j < num_listed_; ++j) {
+        const int32_t entry = s_.listed[j];
+        const bool is_read = IsRead(s_.read[i], clusters_.cluster[entry]);
+        logits[j] = is_read ? logits[j] + s_.bias[entry] : kUnread;
+      }
+      ClusterBias(a_, clusters_, HeadOf(i), s_.bias.data());
+      for (int64_t c = 0; c < num_clusters_; ++c) {
+        logits[num_listed_ + c] =
+            IsRead(s_.read[i], c) ? kUnread : s_.summary[i * num_clusters_ + c] + s_.bias[c];
+      }
     }
   }
 
@@ -149,13 +221,18 @@ class FewRows {
   // out += P_v^+ of the weighted entries.
   void SumEntries() {
     const int64_t width = a_.compressed_dim;
-    const float* up = a_.value_up + kv_head_ * dim_ * width;
+    LoadUp(a_.value_up);
     GatherEntries(/*key=*/false);
+    if (num_clusters_ > 0) LoadCentroids(clusters_.v);
     for (int64_t i = 0; i < num_queries_; ++i) {
+      const float* weights = Logits(i) + num_sinks_ + (end_ - begin_);
       s_.memory_out.assign(width, 0.0f);
-      AddRows(s_.entries.data(), width, num_entries_, Logits(i) + num_sinks_ + (end_ - begin_),
-              width, s_.memory_out.data());
-      DotRows(up, width, dim_, s_.memory_out.data(), width, s_.head.data());
+      AddRows(s_.entries.data(), width, num_listed_, weights, width, s_.memory_out.data());
+      if (num_clusters_ > 0) {
+        AddRows(s_.centroids.data(), width, num_clusters_, weights + num_listed_, width,
+                s_.memory_out.data());
+      }
+      DotRows(s_.up.data(), width, dim_, s_.memory_out.data(), width, s_.head.data());
       Add(&s_.out[i * dim_], s_.head.data(), &s_.out[i * dim_], dim_);
     }
   }
@@ -185,7 +262,10 @@ class FewRows {
   const int64_t end_;
   const int64_t num_sinks_;
   const int64_t num_entries_;
-  const int64_t num_keys_;
+  const int64_t num_clusters_;  // 0: entries are read without clusters
+  ClusterView clusters_;
+  int64_t num_listed_ = 0;
+  int64_t num_keys_ = 0;
 };
 
 }  // namespace

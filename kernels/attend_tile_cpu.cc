@@ -7,6 +7,7 @@
 
 #include "kernels/attend_few_cpu.h"
 #include "kernels/elements_cpu.h"
+#include "kernels/entry_clusters_cpu.h"
 #include "kernels/entry_rows_cpu.h"
 #include "kernels/matrix_product_cpu.h"
 #include "kernels/stream_batch_cpu.h"
@@ -41,15 +42,16 @@ struct Scratch {
   std::vector<std::byte> memory_q;        // [rows, compressed_dim]
   std::vector<std::byte> up;              // [head_dim, compressed_dim]
   std::vector<std::byte> sink_k, sink_v;  // [padded sinks, head_dim]
-  std::vector<std::byte> entry_k, entry_v;  // [padded entries, compressed_dim]
+  std::vector<std::byte> entry_k, entry_v;  // [padded entries, then centroids, compressed_dim]
   std::vector<std::byte> weights;           // of the parts
   std::vector<float> logits;                // of the parts
   std::vector<Part> parts;
-  std::vector<float> bias;    // [entries]
-  std::vector<float> sums;    // [rows]
-  std::vector<float> out;     // [rows, head_dim]
-  std::vector<float> narrow;  // [rows, compressed_dim]
-  std::vector<float> head;    // [head_dim]
+  std::vector<float> bias;       // [entries]; with clusters of all columns, padding's -infinity
+  std::vector<float> read_bias;  // the same of one row: -infinity for what it does not read
+  std::vector<float> sums;       // [rows]
+  std::vector<float> out;        // [rows, head_dim]
+  std::vector<float> narrow;     // [rows, compressed_dim]
+  std::vector<float> head;       // [head_dim]
 };
 
 class Tile {
@@ -73,7 +75,13 @@ class Tile {
         num_sinks_(std::clamp<int64_t>(segment_.start - a.shape.window_rows, 0, a.shape.sink_rows)),
         num_entries_(a.reads_memory ? a.selected.count[segment] : 0),
         sink_columns_(RoundUp(num_sinks_, kSinkPad)),
-        entry_columns_(RoundUp(num_entries_, kKeyPad)) {}
+        num_clusters_(IsClustered(a, segment) ? a.clusters.num_clusters : 0),
+        centroid_column_(RoundUp(num_entries_, kKeyPad)),
+        entry_columns_(centroid_column_ + RoundUp(num_clusters_, kKeyPad)) {
+    if (num_clusters_ > 0) {
+      clusters_ = ClustersOf(a.clusters, a.batch, a.num_kv_heads, segment, kv_head);
+    }
+  }
 
   void Run() {
     s_.parts.clear();
@@ -161,6 +169,11 @@ class Tile {
       ConvertElements(a_.element, EntryRow(a_, index_, kv_head_, j, /*key=*/false), type_,
                       &s_.entry_v[j * bytes], width);
     }
+    if (num_clusters_ == 0) return;
+    ConvertElements(a_.element, clusters_.k, type_, &s_.entry_k[centroid_column_ * bytes],
+                    num_clusters_ * width);
+    ConvertElements(a_.element, clusters_.v, type_, &s_.entry_v[centroid_column_ * bytes],
+                    num_clusters_ * width);
   }
 
   // Where a part's keys or values begin, and how wide they are.
@@ -194,11 +207,18 @@ class Tile {
     }
   }
 
+  // This kv head's P^+ in the type of products.
+  void LoadUp(const void* up) {
+    const int64_t size = dim_ * a_.compressed_dim;
+    s_.up.resize(size * SizeOf(type_));
+    const auto* from = static_cast<const std::byte*>(up) + kv_head_ * size * SizeOf(a_.element);
+    ConvertElements(a_.element, from, type_, s_.up.data(), size);
+  }
+
   // q~ = P_k^+^T q', moved once so that entries are read in their own width.
   void MoveQueries() {
     const int64_t width = a_.compressed_dim;
-    s_.up.resize(dim_ * width * SizeOf(type_));
-    StoreElements(type_, a_.key_up + kv_head_ * dim_ * width, s_.up.data(), dim_ * width);
+    LoadUp(a_.key_up);
     s_.narrow.resize(rows_ * width);
     const ProductShape shape{.type = type_,
                              .rows = rows_,
@@ -213,10 +233,14 @@ class Tile {
   // Logits to weights, not yet divided by their sum.
   void Softmax() {
     s_.sums.assign(rows_, 1.0f);
-    s_.bias.resize(num_entries_);
+    s_.bias.assign(entry_columns_, -std::numeric_limits<float>::infinity());
     for (int64_t head = 0; head < group_; ++head) {
       if (num_entries_ > 0) EntryBias(a_, index_, kv_head_ * group_ + head, s_.bias.data());
+      if (num_clusters_ > 0) {
+        ClusterBias(a_, clusters_, kv_head_ * group_ + head, &s_.bias[centroid_column_]);
+      }
       for (int64_t row = 0; row < head_rows_; ++row) {
+        if (num_clusters_ > 0 && row < segment_.num_rows) ChooseClusters(TileRow(head, row));
         if (type_ == DType::kBfloat16) {
           SoftmaxRow<bfloat16>(TileRow(head, row), row);
         } else {
@@ -237,17 +261,46 @@ class Tile {
         seen = num_sinks_;
         break;
       case Part::kEntries:
-        seen = num_entries_;
+        seen = num_clusters_ > 0 ? entry_columns_ : num_entries_;
         break;
     }
     return row < segment_.num_rows ? std::clamp<int64_t>(seen - part.first, 0, part.columns) : 0;
   }
 
+  // A row's bias: as its head's, but for the entries of clusters that the row does not read, and
+  // for the centroids of those that it reads.
+  void ChooseClusters(int64_t tile_row) {
+    constexpr float kUnread = -std::numeric_limits<float>::infinity();
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
+    // Blocks of columns are multiples of kKeyPad: the centroids lie in one.
+    const Part& part = *std::find_if(s_.parts.begin(), s_.parts.end(), [this](const Part& p) {
+      return p.kind == Part::kEntries && p.first + p.columns > centroid_column_;
+    });
+    const float* products =
+        s_.logits.data() + part.offset + tile_row * part.columns + centroid_column_ - part.first;
+    float logits[kMaxClusters];
+    Scale(products, scale, logits, num_clusters_);
+    const auto num_clusters = static_cast<int32_t>(num_clusters_);
+    const uint64_t read = PickClusters(clusters_, num_clusters, a_.clusters.read_clusters, logits);
+    s_.read_bias = s_.bias;
+    for (int64_t j = 0; j < num_entries_; ++j) {
+      if (!IsRead(read, clusters_.cluster[j])) s_.read_bias[j] = kUnread;
+    }
+    for (int64_t c = 0; c < num_clusters_; ++c) {
+      // Their logits are what the product gives and log n.
+      float& bias = s_.read_bias[centroid_column_ + c];
+      bias = IsRead(read, c) || clusters_.count[c] == 0
+                 ? kUnread
+                 : bias + std::log(static_cast<float>(clusters_.count[c]));
+    }
+  }
+
   template <typename T>
   void SoftmaxRow(int64_t tile_row, int64_t row) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
-    const auto bias_of = [this](const Part& part) {
-      return part.kind == Part::kEntries ? s_.bias.data() + part.first : nullptr;
+    const std::vector<float>& bias = num_clusters_ > 0 ? s_.read_bias : s_.bias;
+    const auto bias_of = [&bias](const Part& part) {
+      return part.kind == Part::kEntries ? bias.data() + part.first : nullptr;
     };
     float most = -std::numeric_limits<float>::infinity();
     for (const Part& part : s_.parts) {
@@ -282,7 +335,7 @@ class Tile {
     // out += P_v^+ of the summed entries.
     const int64_t width = a_.compressed_dim;
     StoreElements(type_, s_.narrow.data(), s_.memory_q.data(), rows_ * width);
-    StoreElements(type_, a_.value_up + kv_head_ * dim_ * width, s_.up.data(), dim_ * width);
+    LoadUp(a_.value_up);
     const ProductShape shape{.type = type_,
                              .rows = rows_,
                              .columns = dim_,
@@ -325,7 +378,10 @@ class Tile {
   const int64_t num_sinks_;
   const int64_t num_entries_;
   const int64_t sink_columns_;
-  const int64_t entry_columns_;
+  const int64_t num_clusters_;     // 0: entries are read without clusters
+  const int64_t centroid_column_;  // of the first, behind the entries
+  const int64_t entry_columns_;    // with the centroids'
+  ClusterView clusters_;
 };
 
 }  // namespace

@@ -4,13 +4,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "kernels/entry_clusters_cpu.h"
 #include "kernels/stream_attention.h"
+#include "kernels/stream_batch_cpu.h"
 
 namespace rasq {
 
-// Compressed key or value of the segment's j-th selected entry: of a slot, or staged.
-inline const std::byte* EntryRow(const StreamAttentionArgs& a, int64_t segment, int64_t kv_head,
-                                 int64_t j, bool key) {
+// Compressed key or value of the segment's j-th selected entry: of a slot, or staged. For the
+// arguments of any operation that reads entries.
+template <typename Args>
+const std::byte* EntryRow(const Args& a, int64_t segment, int64_t kv_head, int64_t j, bool key) {
   const StreamChunk& c = a.batch.chunks[a.batch.segments[segment].chunk];
   const int64_t row = a.selected.row[segment * a.shape.max_selected + j];
   const int64_t head_bytes = a.compressed_dim * SizeOf(a.element);
@@ -35,6 +41,42 @@ inline void EntryBias(const StreamAttentionArgs& a, int64_t segment, int64_t hea
     const auto age = static_cast<float>(count - 1 - j);
     bias[j] = weight * score[j] + log_gate[j] - slope * age;
   }
+}
+
+// The same of its clusters, to be added to their centroids' logits.
+inline void ClusterBias(const StreamAttentionArgs& a, const ClusterView& view, int64_t head,
+                        float* bias) {
+  const float weight = a.score_weight[head];
+  const float slope = a.age_slope[head];
+  for (int64_t c = 0; c < a.clusters.num_clusters; ++c) {
+    bias[c] = weight * view.score[c] + view.log_gate[c] - slope * view.age[c];
+  }
+}
+
+// Whether the segment's entries are read by clusters.
+inline bool IsClustered(const StreamAttentionArgs& a, int64_t segment) {
+  return a.reads_memory && a.clusters.segments != nullptr &&
+         a.selected.count[segment] > a.clusters.min_entries;
+}
+
+// What the selection says must lie inside the buffer and the staging rows.
+template <typename Args>
+absl::Status CheckSelection(absl::string_view op, const Args& a) {
+  for (int64_t i = 0; i < a.batch.num_segments; ++i) {
+    const StreamChunk& c = a.batch.chunks[a.batch.segments[i].chunk];
+    const int32_t count = a.selected.count[i];
+    if (count < 0 || count > a.shape.max_selected) {
+      return absl::InvalidArgumentError(absl::StrCat(op, ": selected.count[", i, "]=", count));
+    }
+    const int32_t* row = a.selected.row + i * a.shape.max_selected;
+    for (int32_t j = 0; j < count; ++j) {
+      if (row[j] < 0 || row[j] >= a.shape.capacity + NumLeaving(c)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(op, ": segment ", i, ": selected.row[", j, "]=", row[j]));
+      }
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace rasq

@@ -6,16 +6,24 @@
 //              logit = <P_k^+^T q', K_c> / sqrt(head_dim) + a_h * score + log_gate - slope_h * age,
 //              age = number of selected entries newer than this one; the sum of V_c is brought back
 //              by P_v^+ once
+//              With clusters (cluster_entries.h) a query and head reads only the entries of the
+//              `read_clusters` clusters whose centroids have the highest <P_k^+^T q', c> /
+//              sqrt(head_dim) + log n, n the cluster's entries, between equals the lower cluster.
+//              Every other cluster that is not empty is read as one entry, its means: that logit +
+//              a_h * score + log_gate - slope_h * age, and the mean of V_c.
 //   window     positions [max(0, p - window_rows), p)
 //   its own    positions [p, p + i]
-// Append (many queries a segment) and decode (one) share this contract. Source: algorithm.md 4.
+// Append (many queries a segment) and decode (one) share this contract. Source: algorithm.md 4
+// and 5.
 #pragma once
 
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
+#include "kernels/cluster_entries.h"
 #include "kernels/select_entries.h"
 #include "kernels/stream_batch.h"
 
@@ -45,10 +53,11 @@ struct StreamAttentionArgs {
   int64_t entry_v_offset;
   const void* staged_k;  // [num_staged, num_kv_heads, compressed_dim]
   const void* staged_v;
-  const float* key_up;        // P_k^+ [num_kv_heads, head_dim, compressed_dim]
-  const float* value_up;      // P_v^+
+  const void* key_up;         // P_k^+ [num_kv_heads, head_dim, compressed_dim], of `element`
+  const void* value_up;       // P_v^+
   const float* score_weight;  // a [num_heads]
   const float* age_slope;     // slope [num_heads]
+  EntryClusters clusters;     // null segments: none
   void* out;                  // [num_rows, num_heads, head_dim]
 };
 
@@ -56,5 +65,6 @@ absl::Status ValidateStreamAttention(const StreamAttentionArgs& args);
 // A row's result depends on its own segment's part in this batch alone, not on other streams; and
 // not on how many other segments of its stream are in the batch.
 absl::Status StreamAttentionCpu(const StreamAttentionArgs& args, ThreadPool& pool);
+absl::Status StreamAttentionCuda(const StreamAttentionArgs& args, Stream stream);
 
 }  // namespace rasq

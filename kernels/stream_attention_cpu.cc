@@ -8,6 +8,8 @@
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
 #include "kernels/elements_cpu.h"
+#include "kernels/entry_clusters_cpu.h"
+#include "kernels/entry_rows_cpu.h"
 #include "kernels/stream_attention.h"
 #include "kernels/stream_batch_cpu.h"
 
@@ -30,25 +32,22 @@ absl::Status ValidateMemory(const StreamAttentionArgs& a) {
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "value_up", a.value_up));
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "score_weight", a.score_weight));
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "age_slope", a.age_slope));
+  if (a.clusters.segments != nullptr) RASQ_RETURN_IF_ERROR(ValidateClusters(kOp, a.clusters));
   if (a.batch.num_staged == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "staged_k", a.staged_k));
   return CheckNotNull(kOp, "staged_v", a.staged_v);
 }
 
-// What the selection says must lie inside the buffer and the staging rows.
-absl::Status CheckSelection(const StreamAttentionArgs& a) {
+// Clusters that entries are said to be in must be there.
+absl::Status CheckClusters(const StreamAttentionArgs& a) {
   for (int64_t i = 0; i < a.batch.num_segments; ++i) {
-    const StreamChunk& c = a.batch.chunks[a.batch.segments[i].chunk];
-    const int32_t count = a.selected.count[i];
-    if (count < 0 || count > a.shape.max_selected) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("StreamAttention: selected.count[", i, "]=", count));
-    }
-    const int32_t* row = a.selected.row + i * a.shape.max_selected;
-    for (int32_t j = 0; j < count; ++j) {
-      if (row[j] < 0 || row[j] >= a.shape.capacity + NumLeaving(c)) {
+    if (!IsClustered(a, i)) continue;
+    for (int64_t kv_head = 0; kv_head < a.num_kv_heads; ++kv_head) {
+      const ClusterView view = ClustersOf(a.clusters, a.batch, a.num_kv_heads, i, kv_head);
+      for (int32_t j = 0; j < a.selected.count[i]; ++j) {
+        if (view.cluster[j] < a.clusters.num_clusters) continue;
         return absl::InvalidArgumentError(
-            absl::StrCat("StreamAttention: segment ", i, ": selected.row[", j, "]=", row[j]));
+            absl::StrCat("StreamAttention: segment ", i, ": cluster[", j, "]=", view.cluster[j]));
       }
     }
   }
@@ -85,7 +84,10 @@ absl::Status ValidateStreamAttention(const StreamAttentionArgs& a) {
 absl::Status StreamAttentionCpu(const StreamAttentionArgs& a, ThreadPool& pool) {
   RASQ_RETURN_IF_ERROR(ValidateStreamAttention(a));
   RASQ_RETURN_IF_ERROR(CheckBatchContents("StreamAttention", a.batch, a.shape));
-  if (a.reads_memory) RASQ_RETURN_IF_ERROR(CheckSelection(a));
+  if (a.reads_memory) {
+    RASQ_RETURN_IF_ERROR(CheckSelection("StreamAttention", a));
+    RASQ_RETURN_IF_ERROR(CheckClusters(a));
+  }
   thread_local ChunkKeys keys;
   keys.Gather(a, pool);
   const ChunkKeys& gathered = keys;  // of this thread, also inside the tasks
