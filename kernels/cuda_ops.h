@@ -1,0 +1,82 @@
+// The CUDA backend: one GPU's memory, one stream, and its versions of the operations, in bfloat16.
+// Built into the module librasq_cuda.so (ops.h).
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "kernels/base/stream.h"
+#include "kernels/gemm_cuda.h"
+#include "kernels/ops.h"
+#include "kernels/weight_upload_cuda.h"
+
+namespace rasq {
+
+class CudaOps : public Ops {
+ public:
+  // kUnavailable if there is no such GPU, or it is older than compute capability 9.0.
+  static absl::StatusOr<std::unique_ptr<CudaOps>> Create(int device_index,
+                                                         const OpsOptions& options);
+  ~CudaOps() override;
+
+  std::string device() const override;
+  DType element() const override { return DType::kBfloat16; }
+
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(int64_t bytes) override;
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(int64_t bytes) override;
+  int64_t allocated_bytes() const override { return allocated_bytes_.load(); }
+  int64_t free_bytes() const override;
+  absl::Status CopyToDevice(void* device, const void* host, int64_t bytes) override;
+  absl::Status CopyToHost(void* host, const void* device, int64_t bytes) override;
+  absl::Status CopyOnDevice(void* to, const void* from, int64_t bytes) override;
+  absl::Status Zero(void* device, int64_t bytes) override;
+
+  absl::StatusOr<std::unique_ptr<Matrix>> PackMatrix(const float* weight, int64_t out,
+                                                     int64_t in) override;
+  absl::StatusOr<std::unique_ptr<Matrix>> RandomMatrix(int64_t out, int64_t in, float scale,
+                                                       uint64_t seed) override;
+  absl::Status FillRandom(void* device, int64_t count, float scale, uint64_t seed) override;
+
+  bool can_record() const override { return true; }
+  absl::Status BeginRecording() override;
+  absl::StatusOr<std::unique_ptr<Recording>> EndRecording() override;
+  absl::Status Replay(const Recording& recording) override;
+
+  absl::Status Gemm(const GemmArgs& args) override;
+  absl::Status Embed(const EmbedArgs& args) override;
+  absl::Status RmsNorm(const RmsNormArgs& args) override;
+  absl::Status Swiglu(const SwigluArgs& args) override;
+  absl::Status RotationTable(const RotationTableArgs& args) override;
+  absl::Status Rotary(const RotaryArgs& args) override;
+  absl::Status IndexTokens(const IndexTokensArgs& args) override;
+  absl::Status StageRows(const StageRowsArgs& args) override;
+  absl::Status WriteRing(const WriteRingArgs& args) override;
+  absl::Status CommitRows(const CommitRowsArgs& args) override;
+  absl::Status ReplaceEntries(const ReplaceEntriesArgs& args) override;
+  absl::Status RetrievalScores(const RetrievalScoresArgs& args) override;
+  absl::Status SelectEntries(const SelectEntriesArgs& args) override;
+  absl::Status KeepSinks(const KeepSinksArgs& args) override;
+  absl::Status CompressEntries(const CompressEntriesArgs& args) override;
+  absl::Status ClusterEntries(const ClusterEntriesArgs& args) override;
+  absl::Status KeepClusters(const KeepClustersArgs& args) override;
+  absl::Status StreamAttention(const StreamAttentionArgs& args) override;
+  absl::Status Sample(const SampleArgs& args) override;
+
+ private:
+  CudaOps(int device_index, Stream stream, std::unique_ptr<CudaGemm> gemm,
+          std::unique_ptr<WeightUpload> upload);
+
+  // Several devices may be served by one thread: each call makes its own the current one.
+  absl::Status Use() const;
+  absl::StatusOr<std::unique_ptr<Buffer>> AllocateMatrix(absl::string_view op, int64_t out,
+                                                         int64_t in);
+
+  const int device_index_;
+  const Stream stream_;
+  std::unique_ptr<CudaGemm> gemm_;
+  std::unique_ptr<WeightUpload> upload_;
+  std::atomic<int64_t> allocated_bytes_{0};  // outlives the buffers that count in it
+};
+
+}  // namespace rasq
