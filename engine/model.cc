@@ -10,6 +10,9 @@ namespace rasq {
 
 namespace {
 
+// Of k-means, before the last assignment (algorithm.md 5: 2 or 3).
+constexpr int32_t kClusterRounds = 2;
+
 // `pointer` moved on by rows of an array of the element type.
 void* Rows(void* pointer, int64_t rows, int64_t row_elements, DType element) {
   return static_cast<std::byte*>(pointer) + rows * row_elements * SizeOf(element);
@@ -40,110 +43,6 @@ Model::Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const Ste
       ops_(ops),
       weights_(std::move(weights)),
       workspace_(std::move(workspace)) {}
-
-absl::StatusOr<std::vector<StepOutcome>> Model::Step(absl::Span<const StreamStep> streams) {
-  const StepBatch batch = MakeStepBatch(streams);
-  RASQ_CHECK(batch.num_rows() <= limits_.max_rows && batch.num_chunks <= limits_.max_streams &&
-             batch.num_segments <= limits_.MaxSegments(memory_.segment));
-  RASQ_RETURN_IF_ERROR(UploadStep(streams, batch));
-
-  const int64_t rows = batch.num_rows();
-  RASQ_RETURN_IF_ERROR(ops_.Embed({.table = weights_.embedding->data(),
-                                   .element = ops_.element(),
-                                   .token_id = token_,
-                                   .y = workspace_.x,
-                                   .rows = rows,
-                                   .hidden = config_.hidden,
-                                   .vocab = config_.vocab}));
-  for (size_t i = 0; i < streams.size(); ++i) {
-    const int64_t first = batch.last_row[i] + 1 - static_cast<int64_t>(streams[i].tokens.size());
-    for (size_t j = 0; j < streams[i].tokens.size(); ++j) {
-      if (streams[i].tokens[j].embedding == nullptr) continue;
-      RASQ_RETURN_IF_ERROR(ops_.CopyToDevice(workspace_.x + (first + j) * config_.hidden,
-                                             streams[i].tokens[j].embedding.get(),
-                                             config_.hidden * sizeof(float)));
-    }
-  }
-  for (const DeviceGroup& group : groups_) {
-    const StreamShape& shape = group.layout->shape;
-    RASQ_RETURN_IF_ERROR(ops_.RotationTable(
-        {.batch = group.batch,
-         .shape = shape,
-         .inv_freq = reinterpret_cast<const double*>(inv_freq_->data()),
-         .head_dim = config_.head_dim,
-         .row = workspace_.row_rotation,
-         .memory = workspace_.memory_rotation + int64_t{group.first_segment} * config_.head_dim,
-         .sink = workspace_.sink_rotation +
-                 int64_t{group.first_segment} * memory_.sinks * config_.head_dim,
-         .staged = workspace_.staged_rotation + int64_t{group.first_staged} * config_.head_dim}));
-  }
-  for (int32_t l = 0; l < config_.num_layers; ++l) RASQ_RETURN_IF_ERROR(RunLayer(l, batch));
-
-  std::vector<StepOutcome> outcomes(streams.size());
-  std::vector<StepOutcome*> sampling;
-  for (size_t i = 0; i < streams.size(); ++i) {
-    if (streams[i].sample.has_value()) sampling.push_back(&outcomes[i]);
-  }
-  RASQ_RETURN_IF_ERROR(SampleRows(sampling));
-  RASQ_RETURN_IF_ERROR(ReadCounts(batch, outcomes));
-  RASQ_RETURN_IF_ERROR(CopyLogits(streams));
-
-  for (const StepGroup& group : batch.groups) {
-    for (size_t c = 0; c < group.chunks.size(); ++c) {
-      const StreamChunk& chunk = group.chunks[c];
-      StreamCursor& cursor = *streams[group.stream[c]].cursor;
-      cursor.position = chunk.first_position + chunk.num_rows;
-      cursor.segment_start = group.segments[chunk.first_segment + chunk.num_segments - 1].start;
-    }
-  }
-  return outcomes;
-}
-
-absl::Status Model::UploadStep(absl::Span<const StreamStep> streams, const StepBatch& batch) {
-  Upload& upload = workspace_.upload;
-  token_ = upload.Put<int32_t>(batch.token);
-  pinned_ = upload.Put<uint8_t>(batch.pinned);
-  groups_.clear();
-  for (const StepGroup& group : batch.groups) {
-    const bool retrieves =
-        group.layout->has_memory() &&
-        std::any_of(group.segments.begin(), group.segments.end(),
-                    [](const StreamSegment& segment) { return segment.begins != 0; });
-    groups_.push_back({.layout = group.layout,
-                       .batch = {.chunks = upload.Put<StreamChunk>(group.chunks),
-                                 .segments = upload.Put<StreamSegment>(group.segments),
-                                 .num_chunks = static_cast<int32_t>(group.chunks.size()),
-                                 .num_segments = static_cast<int32_t>(group.segments.size()),
-                                 .num_rows = batch.num_rows(),
-                                 .num_staged = group.num_staged},
-                       .write = upload.Put<WritePolicy>(group.write),
-                       .read = upload.Put<ReadPolicy>(group.read),
-                       .first_segment = group.first_segment,
-                       .first_chunk = group.first_chunk,
-                       .first_staged = group.first_staged,
-                       .first_entry = group.first_entry,
-                       .retrieves = retrieves});
-  }
-  std::vector<int32_t> sample_rows;
-  std::vector<SamplePolicy> policies;
-  for (size_t i = 0; i < streams.size(); ++i) {
-    if (!streams[i].sample.has_value()) continue;
-    SamplePolicy policy = *streams[i].sample;
-    RASQ_CHECK(policy.num_seen <= limits_.max_seen && policy.num_banned <= limits_.max_seen);
-    const auto put = [&](const int32_t* values, int32_t count) {
-      return upload.Put<int32_t>(absl::MakeConstSpan(values, count));
-    };
-    policy.seen_id = put(policy.seen_id, policy.num_seen);
-    policy.seen_count = put(policy.seen_count, policy.num_seen);
-    policy.banned_id = put(policy.banned_id, policy.num_banned);
-    policies.push_back(policy);
-    sample_rows.push_back(batch.last_row[i]);
-  }
-  RASQ_CHECK(static_cast<int32_t>(policies.size()) <= limits_.max_samples);
-  sample_row_ = upload.Put<int32_t>(sample_rows);
-  sample_policy_ = upload.Put<SamplePolicy>(policies);
-  return upload.Flush(ops_);
-}
 
 absl::Status Model::RunLayer(int32_t layer, const StepBatch& batch) {
   const LayerWeights& weights = weights_.layers[layer];
@@ -223,18 +122,20 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
   void* staged_k = Rows(w.staged_k, group.first_staged, entry_row, element);
   void* staged_v = Rows(w.staged_v, group.first_staged, entry_row, element);
 
-  RASQ_RETURN_IF_ERROR(ops_.KeepSinks({.batch = group.batch,
-                                       .shape = shape,
-                                       .element = element,
-                                       .num_kv_heads = config_.num_kv_heads,
-                                       .head_dim = config_.head_dim,
-                                       .rotation = staged_rotation,
-                                       .ring_k_offset = state.ring_k,
-                                       .ring_v_offset = state.ring_v,
-                                       .k = w.k,
-                                       .v = w.v,
-                                       .sink_k_offset = state.sink_k,
-                                       .sink_v_offset = state.sink_v}));
+  if (group.keeps_sinks) {
+    RASQ_RETURN_IF_ERROR(ops_.KeepSinks({.batch = group.batch,
+                                         .shape = shape,
+                                         .element = element,
+                                         .num_kv_heads = config_.num_kv_heads,
+                                         .head_dim = config_.head_dim,
+                                         .rotation = staged_rotation,
+                                         .ring_k_offset = state.ring_k,
+                                         .ring_v_offset = state.ring_v,
+                                         .k = w.k,
+                                         .v = w.v,
+                                         .sink_k_offset = state.sink_k,
+                                         .sink_v_offset = state.sink_v}));
+  }
   StreamAttentionArgs attention{
       .batch = group.batch,
       .shape = shape,
@@ -263,40 +164,63 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
       .value_up = nullptr,
       .score_weight = nullptr,
       .age_slope = nullptr,
+      .clusters = {},
       .out = w.attended};
   if (reads_memory) {
     if (weights.index != nullptr) {
       RASQ_RETURN_IF_ERROR(Index(layer, group));
       RASQ_RETURN_IF_ERROR(Retrieve(layer, group));
     }
-    RASQ_RETURN_IF_ERROR(ops_.CompressEntries(
-        {.batch = group.batch,
-         .shape = shape,
-         .element = element,
-         .num_kv_heads = config_.num_kv_heads,
-         .head_dim = config_.head_dim,
-         .compressed_dim = memory_.compressed_dim,
-         .rotation = staged_rotation,
-         .ring_k_offset = state.ring_k,
-         .ring_v_offset = state.ring_v,
-         .k = w.k,
-         .v = w.v,
-         .key_down = reinterpret_cast<const float*>(weights.key_down->data()),
-         .value_down = reinterpret_cast<const float*>(weights.value_down->data()),
-         .staged_k = staged_k,
-         .staged_v = staged_v}));
+    if (group.batch.num_staged > 0) {
+      RASQ_RETURN_IF_ERROR(ops_.CompressEntries({.batch = group.batch,
+                                                 .shape = shape,
+                                                 .element = element,
+                                                 .num_kv_heads = config_.num_kv_heads,
+                                                 .head_dim = config_.head_dim,
+                                                 .compressed_dim = memory_.compressed_dim,
+                                                 .rotation = staged_rotation,
+                                                 .ring_k_offset = state.ring_k,
+                                                 .ring_v_offset = state.ring_v,
+                                                 .k = w.k,
+                                                 .v = w.v,
+                                                 .key_down = weights.key_down->data(),
+                                                 .value_down = weights.value_down->data(),
+                                                 .staged_k = staged_k,
+                                                 .staged_v = staged_v}));
+    }
     attention.memory_rotation = w.memory_rotation + int64_t{group.first_segment} * config_.head_dim;
     attention.selected = SelectedOf(retrieval, group);
     attention.staged_k = staged_k;
     attention.staged_v = staged_v;
-    attention.key_up = reinterpret_cast<const float*>(weights.key_up->data());
-    attention.value_up = reinterpret_cast<const float*>(weights.value_up->data());
+    attention.key_up = weights.key_up->data();
+    attention.value_up = weights.value_up->data();
     attention.score_weight = reinterpret_cast<const float*>(weights.score_weight->data());
     attention.age_slope = reinterpret_cast<const float*>(weights.age_slope->data());
+  }
+  const bool has_clusters = reads_memory && group.layout->has_clusters();
+  if (has_clusters) attention.clusters = ClustersOf(layer, group);
+  if (has_clusters && group.retrieves) {
+    RASQ_RETURN_IF_ERROR(ops_.ClusterEntries({.batch = group.batch,
+                                              .shape = shape,
+                                              .element = element,
+                                              .num_kv_heads = config_.num_kv_heads,
+                                              .compressed_dim = memory_.compressed_dim,
+                                              .rounds = kClusterRounds,
+                                              .selected = attention.selected,
+                                              .entry_k_offset = state.entry_k,
+                                              .entry_v_offset = state.entry_v,
+                                              .staged_k = staged_k,
+                                              .staged_v = staged_v,
+                                              .clusters = attention.clusters}));
   }
   RASQ_RETURN_IF_ERROR(ops_.StreamAttention(attention));
 
   // Only now: the rows and slots that this overwrites were still to be read.
+  if (has_clusters && group.retrieves) {
+    RASQ_RETURN_IF_ERROR(ops_.KeepClusters({.batch = group.batch,
+                                            .num_kv_heads = config_.num_kv_heads,
+                                            .clusters = attention.clusters}));
+  }
   if (reads_memory && group.retrieves) {
     const int64_t bytes = entry_row * SizeOf(element);
     RASQ_RETURN_IF_ERROR(Commit(group, state.entry_k, staged_k, bytes));
@@ -439,6 +363,17 @@ absl::Status Model::WriteRing(const DeviceGroup& group, int64_t ring_offset, int
                          .ring_rows = ring_rows,
                          .chunk = chunk,
                          .row_bytes = row_bytes});
+}
+
+EntryClusters Model::ClustersOf(int32_t layer, const DeviceGroup& group) const {
+  const ClusterLayout& at = group.layout->cluster_layout;
+  return {.segments = workspace_.clusters +
+                      int64_t{group.first_segment} * config_.num_kv_heads * at.head_bytes,
+          .state_offset = group.layout->layers[layer].clusters,
+          .num_clusters = memory_.num_clusters,
+          .read_clusters = memory_.read_clusters,
+          .min_entries = memory_.cluster_min_entries,
+          .layout = at};
 }
 
 SelectedEntries Model::SelectedOf(int32_t retrieval, const DeviceGroup& group) const {

@@ -1,7 +1,9 @@
 // The decoder with its memory, written once over Ops: runs one step of many streams.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -58,13 +60,32 @@ class Model {
     const WritePolicy* write;
     const ReadPolicy* read;
     int32_t first_segment, first_chunk, first_staged, first_entry;
-    bool retrieves;  // a segment begins somewhere in it
+    bool retrieves;    // a segment begins somewhere in it
+    bool keeps_sinks;  // one of the first tokens of a stream leaves the window
+  };
+  // Steps in which all streams decode and that are equal in this run the same operations with the
+  // same arguments.
+  struct DecodeShape {
+    const StateLayout* layout;
+    int32_t rows;
+    int32_t staged;
+    bool retrieves;
+    bool keeps_sinks;
+    bool operator<(const DecodeShape& o) const {
+      return std::tie(layout, rows, staged, retrieves, keeps_sinks) <
+             std::tie(o.layout, o.rows, o.staged, o.retrieves, o.keeps_sinks);
+    }
   };
 
   Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const StepLimits& limits,
         Ops& ops, Weights weights, Workspace workspace);
 
+  // A step's parts (model_step.cc).
   absl::Status UploadStep(absl::Span<const StreamStep> streams, const StepBatch& batch);
+  void UploadSamples(absl::Span<const StreamStep> streams, const StepBatch& batch);
+  absl::Status ReplayDecode(const StepBatch& batch);
+  absl::Status RunOps(absl::Span<const StreamStep> streams, const StepBatch& batch);
+  // Its layers (model.cc).
   absl::Status RunLayer(int32_t layer, const StepBatch& batch);
   absl::Status Attend(int32_t layer, const DeviceGroup& group);
   absl::Status Index(int32_t layer, const DeviceGroup& group);
@@ -75,12 +96,15 @@ class Model {
                       int64_t row_bytes);
   absl::Status WriteRing(const DeviceGroup& group, int64_t ring_offset, int32_t ring_rows,
                          const void* chunk, int64_t row_bytes);
+  EntryClusters ClustersOf(int32_t layer, const DeviceGroup& group) const;
+  SelectedEntries SelectedOf(int32_t retrieval, const DeviceGroup& group) const;
+  // What comes out of it (model_outputs.cc).
   absl::Status CopyLogits(absl::Span<const StreamStep> streams);
   // Logits of rows of the residual stream into the workspace; `row` picks them, null: the first.
   absl::Status Logits(const float* x, const int32_t* row, int64_t num_rows);
-  absl::Status SampleRows(const std::vector<StepOutcome*>& outcomes);
-  absl::Status ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes);
-  SelectedEntries SelectedOf(int32_t retrieval, const DeviceGroup& group) const;
+  absl::Status SampleRows();
+  void ReadSamples(absl::Span<const StreamStep> streams, std::vector<StepOutcome>& outcomes) const;
+  void ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) const;
 
   const ModelConfig config_;
   const MemoryConfig memory_;
@@ -96,6 +120,9 @@ class Model {
   const uint8_t* pinned_ = nullptr;
   const int32_t* sample_row_ = nullptr;
   const SamplePolicy* sample_policy_ = nullptr;
+  int32_t num_samples_ = 0;
+
+  std::map<DecodeShape, std::unique_ptr<Recording>> recordings_;  // null: ran once, not recorded
 };
 
 }  // namespace rasq

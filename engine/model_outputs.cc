@@ -38,59 +38,52 @@ absl::Status Model::Logits(const float* x, const int32_t* row, int64_t num_rows)
                     .accumulate = false});
 }
 
-absl::Status Model::SampleRows(const std::vector<StepOutcome*>& outcomes) {
-  const int64_t num_samples = static_cast<int64_t>(outcomes.size());
-  if (num_samples == 0) return absl::OkStatus();
+absl::Status Model::SampleRows() {
+  if (num_samples_ == 0) return absl::OkStatus();
   Workspace& w = workspace_;
-  RASQ_RETURN_IF_ERROR(Logits(w.x, sample_row_, num_samples));
-  const int32_t width = limits_.max_alternatives;
-  RASQ_RETURN_IF_ERROR(ops_.Sample({.logits = w.logits,
-                                    .policy = sample_policy_,
-                                    .rows = num_samples,
-                                    .vocab = config_.vocab,
-                                    .max_alternatives = width,
-                                    .token = w.sampled,
-                                    .logprob = w.logprob,
-                                    .alternative = w.alternative,
-                                    .alternative_logprob = w.alternative_logprob}));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> token,
-                        Fetch<int32_t>(ops_, w.sampled, num_samples));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<float> logprob,
-                        Fetch<float>(ops_, w.logprob, num_samples));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<int32_t> alternative,
-                        Fetch<int32_t>(ops_, w.alternative, num_samples * width));
-  RASQ_ASSIGN_OR_RETURN(const std::vector<float> alternative_logprob,
-                        Fetch<float>(ops_, w.alternative_logprob, num_samples * width));
-  for (int64_t i = 0; i < num_samples; ++i) {
-    StepOutcome& outcome = *outcomes[i];
-    outcome.token = token[i];
-    outcome.logprob = logprob[i];
-    outcome.alternatives.assign(alternative.begin() + i * width,
-                                alternative.begin() + (i + 1) * width);
-    outcome.alternative_logprobs.assign(alternative_logprob.begin() + i * width,
-                                        alternative_logprob.begin() + (i + 1) * width);
-  }
-  return absl::OkStatus();
+  RASQ_RETURN_IF_ERROR(Logits(w.x, sample_row_, num_samples_));
+  return ops_.Sample({.logits = w.logits,
+                      .policy = sample_policy_,
+                      .rows = num_samples_,
+                      .vocab = config_.vocab,
+                      .max_alternatives = limits_.max_alternatives,
+                      .token = w.sampled,
+                      .logprob = w.logprob,
+                      .alternative = w.alternative,
+                      .alternative_logprob = w.alternative_logprob});
 }
 
-absl::Status Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) {
+void Model::ReadSamples(absl::Span<const StreamStep> streams,
+                        std::vector<StepOutcome>& outcomes) const {
+  const Workspace& w = workspace_;
+  const int64_t width = limits_.max_alternatives;
+  int64_t row = 0;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    if (!streams[i].sample.has_value()) continue;
+    StepOutcome& outcome = outcomes[i];
+    outcome.token = w.OnHost(w.sampled)[row];
+    outcome.logprob = w.OnHost(w.logprob)[row];
+    const int32_t* alternative = w.OnHost(w.alternative) + row * width;
+    const float* logprob = w.OnHost(w.alternative_logprob) + row * width;
+    outcome.alternatives.assign(alternative, alternative + width);
+    outcome.alternative_logprobs.assign(logprob, logprob + width);
+    ++row;
+  }
+}
+
+void Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) const {
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (!groups_[g].retrieves) continue;
     const StepGroup& group = batch.groups[g];
-    RASQ_ASSIGN_OR_RETURN(
-        const std::vector<int32_t> replaced,
-        Fetch<int32_t>(ops_, workspace_.num_replaced + group.first_chunk, group.chunks.size()));
-    for (size_t r = 0; r < memory_.retrieval_layers.size(); ++r) {
-      RASQ_ASSIGN_OR_RETURN(
-          const std::vector<int32_t> count,
-          Fetch<int32_t>(ops_, SelectedOf(static_cast<int32_t>(r), groups_[g]).count,
-                         group.segments.size()));
+    for (const int32_t* selected_count : workspace_.selected_count) {
+      const int32_t* count = workspace_.OnHost(selected_count) + group.first_segment;
       for (size_t s = 0; s < group.segments.size(); ++s) {
         if (group.segments[s].begins == 0) continue;
         outcomes[group.stream[group.segments[s].chunk]].retrieved.push_back(count[s]);
       }
     }
-    for (size_t c = 0; c < group.chunks.size(); ++c) {
+    const int32_t* replaced = workspace_.OnHost(workspace_.num_replaced) + group.first_chunk;
+    for (size_t c = 0; c < group.stream.size(); ++c) {
       const StreamChunk& chunk = group.chunks[c];
       const StreamSegment* segments = group.segments.data() + chunk.first_segment;
       const bool begins = std::any_of(segments, segments + chunk.num_segments,
@@ -98,7 +91,6 @@ absl::Status Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>&
       if (begins) outcomes[group.stream[c]].num_replaced = replaced[c];
     }
   }
-  return absl::OkStatus();
 }
 
 absl::Status Model::CopyLogits(absl::Span<const StreamStep> streams) {

@@ -3,13 +3,14 @@
 #include <functional>
 #include <utility>
 
+#include "engine/state_layout.h"
 #include "engine/step_batch.h"
 
 namespace rasq {
 
 absl::StatusOr<Upload> Upload::Create(Ops& ops, int64_t bytes) {
   Upload upload;
-  upload.host_.resize(bytes);
+  RASQ_ASSIGN_OR_RETURN(upload.host_, ops.AllocateHost(bytes));
   RASQ_ASSIGN_OR_RETURN(upload.device_, ops.Allocate(bytes));
   return upload;
 }
@@ -27,6 +28,10 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   const int64_t kv = int64_t{model.num_kv_heads} * model.head_dim;
   const int64_t entry = int64_t{model.num_kv_heads} * memory.compressed_dim;
   const int64_t budget = std::min(memory.budget, memory.capacity);
+  // Of one layer at a time: the next one makes its own.
+  const int64_t clusters =
+      model.num_kv_heads *
+      ClusterLayoutOf(memory, static_cast<int32_t>(budget), ops.element()).head_bytes;
   w.score_stride = memory.has_memory() ? memory.capacity + rows + memory.segment : 0;
   w.selected.resize(memory.has_memory() ? memory.retrieval_layers.size() : 0);
 
@@ -53,7 +58,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.memory_rotation, segments * model.head_dim, sizeof(float));
   take(w.sink_rotation, segments * memory.sinks * model.head_dim, sizeof(float));
   take(w.staged_rotation, staged * model.head_dim, sizeof(float));
-  take(w.projected, rows * (2 * memory.index_dim + 1), sizeof(float));
+  take(w.projected, rows * (2 * memory.index_dim + 8), sizeof(float));
   take(w.index_query, rows * memory.index_dim, element);
   take(w.index_key, rows * memory.index_dim, element);
   take(w.log_gate, rows, sizeof(float));
@@ -72,21 +77,27 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.row_token, entries, sizeof(int32_t));
   take(w.score, segments * w.score_stride, sizeof(float));
   take(w.key, segments * w.score_stride, sizeof(float));
+  take(w.clusters, segments * clusters, 1);
   for (SelectedEntries& selected : w.selected) {
-    take(selected.count, segments, sizeof(int32_t));
     take(selected.row, segments * budget, sizeof(int32_t));
     take(selected.score, segments * budget, sizeof(float));
     take(selected.log_gate, segments * budget, sizeof(float));
     take(selected.position, segments * budget, sizeof(int64_t));
   }
-  take(w.num_replaced, streams, sizeof(int32_t));
+  const int64_t results = total;
   take(w.sampled, samples, sizeof(int32_t));
   take(w.logprob, samples, sizeof(float));
   take(w.alternative, samples * limits.max_alternatives, sizeof(int32_t));
   take(w.alternative_logprob, samples * limits.max_alternatives, sizeof(float));
+  take(w.num_replaced, streams, sizeof(int32_t));
+  w.selected_count.resize(w.selected.size());
+  for (int32_t*& count : w.selected_count) take(count, segments, sizeof(int32_t));
 
   RASQ_ASSIGN_OR_RETURN(w.memory_, ops.Allocate(total));
   for (const auto& [offset, set] : parts) set(w.memory_->data() + offset);
+  for (size_t r = 0; r < w.selected.size(); ++r) w.selected[r].count = w.selected_count[r];
+  w.results_ = w.memory_->data() + results;
+  RASQ_ASSIGN_OR_RETURN(w.host_results_, ops.AllocateHost(total - results));
 
   const int64_t upload =
       rows * (2 * sizeof(int32_t) + sizeof(uint8_t)) +
@@ -97,6 +108,10 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   RASQ_ASSIGN_OR_RETURN(w.upload, Upload::Create(ops, upload));
   w.bytes = total + upload;
   return w;
+}
+
+absl::Status Workspace::FetchResults(Ops& ops) {
+  return ops.CopyToHost(host_results_->data(), results_, host_results_->bytes());
 }
 
 }  // namespace rasq

@@ -35,24 +35,33 @@ class Upload {
  public:
   static absl::StatusOr<Upload> Create(Ops& ops, int64_t bytes);
 
+  // Room for `count` values, to be filled before Flush; `device` is the address that they will
+  // have.
+  template <typename T>
+  absl::Span<T> Reserve(int64_t count, T*& device) {
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+    const int64_t offset = (used_ + 15) / 16 * 16;
+    RASQ_CHECK(offset + bytes <= host_->bytes());
+    used_ = offset + bytes;
+    device = reinterpret_cast<T*>(device_->data() + offset);
+    return {reinterpret_cast<T*>(host_->data() + offset), static_cast<size_t>(count)};
+  }
   // The device address that `values` will have; they are copied now, and there after Flush.
   template <typename T>
   T* Put(absl::Span<const T> values) {
-    const int64_t bytes = static_cast<int64_t>(values.size() * sizeof(T));
-    const int64_t offset = (used_ + 15) / 16 * 16;
-    RASQ_CHECK(offset + bytes <= static_cast<int64_t>(host_.size()));
-    if (bytes > 0) std::memcpy(host_.data() + offset, values.data(), bytes);
-    used_ = offset + bytes;
-    return reinterpret_cast<T*>(device_->data() + offset);
+    T* device = nullptr;
+    const absl::Span<T> host = Reserve(static_cast<int64_t>(values.size()), device);
+    if (!values.empty()) std::memcpy(host.data(), values.data(), values.size() * sizeof(T));
+    return device;
   }
   absl::Status Flush(Ops& ops) {
     const int64_t bytes = used_;
     used_ = 0;
-    return ops.CopyToDevice(device_->data(), host_.data(), bytes);
+    return ops.CopyToDevice(device_->data(), host_->data(), bytes);
   }
 
  private:
-  std::vector<std::byte> host_;
+  std::unique_ptr<Buffer> host_;
   std::unique_ptr<Buffer> device_;
   int64_t used_ = 0;
 };
@@ -79,39 +88,54 @@ struct Workspace {
   float* sink_rotation;    // [segments, sinks, head_dim]
   float* staged_rotation;  // [staged, head_dim]
 
-  float* projected;                       // [rows, 2 * index_dim + 1]
-  void* index_query;                      // E [rows, index_dim]
-  void* index_key;                        // E [rows, index_dim]
-  float* log_gate;                        // [rows]
-  double* priority;                       // [rows]
-  void* staged_index;                     // E [staged, index_dim]
-  float* staged_log_gate;                 // [staged]
-  double* staged_priority;                // [staged]
-  int32_t* staged_token;                  // [staged]
-  int32_t* slot;                          // [staged]
-  void* staged_k;                         // E [staged, num_kv_heads, compressed_dim]
-  void* staged_v;                         // E [staged, num_kv_heads, compressed_dim]
-  int32_t* born;                          // [entry rows]
-  int32_t* died;                          // [entry rows]
-  int64_t* row_position;                  // [entry rows]
-  float* row_log_gate;                    // [entry rows]
-  int32_t* row_token;                     // [entry rows]
-  float* score;                           // [segments, score_stride]
-  float* key;                             // [segments, score_stride]
-  int64_t score_stride;                   // elements
-  std::vector<SelectedEntries> selected;  // [retrieval layers]: [segments, budget]
-  int32_t* num_replaced;                  // [streams]
+  float* projected;         // [rows, 2 * index_dim + 8]: see LayerWeights::index
+  void* index_query;        // E [rows, index_dim]
+  void* index_key;          // E [rows, index_dim]
+  float* log_gate;          // [rows]
+  double* priority;         // [rows]
+  void* staged_index;       // E [staged, index_dim]
+  float* staged_log_gate;   // [staged]
+  double* staged_priority;  // [staged]
+  int32_t* staged_token;    // [staged]
+  int32_t* slot;            // [staged]
+  void* staged_k;           // E [staged, num_kv_heads, compressed_dim]
+  void* staged_v;           // E [staged, num_kv_heads, compressed_dim]
+  int32_t* born;            // [entry rows]
+  int32_t* died;            // [entry rows]
+  int64_t* row_position;    // [entry rows]
+  float* row_log_gate;      // [entry rows]
+  int32_t* row_token;       // [entry rows]
+  float* score;             // [segments, score_stride]
+  float* key;               // [segments, score_stride]
+  int64_t score_stride;     // elements
+  std::byte* clusters;      // [segments, num_kv_heads, cluster_layout.head_bytes] of StateLayout
+  std::vector<SelectedEntries>
+      selected;  // [retrieval layers]: [segments, budget]; the counts below
 
-  int32_t* sampled;            // [samples]
-  float* logprob;              // [samples]
-  int32_t* alternative;        // [samples, max_alternatives]
-  float* alternative_logprob;  // [samples, max_alternatives]
+  // Results, which stand side by side: one copy brings them all to the host.
+  int32_t* sampled;                      // [samples]
+  float* logprob;                        // [samples]
+  int32_t* alternative;                  // [samples, max_alternatives]
+  float* alternative_logprob;            // [samples, max_alternatives]
+  int32_t* num_replaced;                 // [streams]
+  std::vector<int32_t*> selected_count;  // [retrieval layers]: [segments]
+
+  // Copies the results to the host and waits for the step.
+  absl::Status FetchResults(Ops& ops);
+  // Where one of the arrays above stands on the host after FetchResults.
+  template <typename T>
+  const T* OnHost(const T* result) const {
+    return reinterpret_cast<const T*>(host_results_->data() +
+                                      (reinterpret_cast<const std::byte*>(result) - results_));
+  }
 
   Upload upload;
   int64_t bytes = 0;
 
  private:
   std::unique_ptr<Buffer> memory_;
+  std::unique_ptr<Buffer> host_results_;
+  std::byte* results_ = nullptr;
 };
 
 }  // namespace rasq
