@@ -101,13 +101,15 @@ absl::StatusOr<Index> ParseIndex(absl::string_view text, absl::string_view where
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& directory) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& directory,
+                                                             LoadFormat format) {
   const auto path = [&](absl::string_view file) { return absl::StrCat(directory, "/", file); };
   const auto located = [&](const absl::Status& status) {
     return absl::Status(status.code(), absl::StrCat(directory, "/", status.message()));
   };
   auto checkpoint = std::unique_ptr<Checkpoint>(new Checkpoint);
   checkpoint->directory_ = directory;
+  checkpoint->format_ = format;
   Fingerprint fingerprint;
 
   RASQ_ASSIGN_OR_RETURN(const std::string config, ReadTextFile(path("config.json")));
@@ -118,7 +120,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   fingerprint.Add(config);
 
   RASQ_ASSIGN_OR_RETURN(const auto adapter, ReadIfThere(path(kAdapterConfig)));
-  if (adapter.has_value() != Exists(path(kAdapterWeights))) {
+  if (!checkpoint->is_dummy() && adapter.has_value() != Exists(path(kAdapterWeights))) {
     return absl::NotFoundError(absl::StrCat(path(adapter ? kAdapterWeights : kAdapterConfig),
                                             ": not found, but its counterpart is there"));
   }
@@ -127,6 +129,23 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
     if (!memory.ok()) return located(memory.status());
     checkpoint->memory_ = *std::move(memory);
     fingerprint.Add(*adapter);
+  }
+
+  if (checkpoint->is_dummy()) {
+    checkpoint->dummy_shapes_ = MakeTensorShapes(checkpoint->model_, checkpoint->memory_);
+    fingerprint.Add("dummy");
+    for (const auto& [name, shape] : checkpoint->dummy_shapes_) {
+      int64_t elements = 1;
+      fingerprint.Add(name);
+      fingerprint.Add(static_cast<int64_t>(shape.size()));
+      for (const int64_t dim : shape) {
+        fingerprint.Add(dim);
+        elements *= dim;
+      }
+      checkpoint->num_parameters_ += elements;
+    }
+    checkpoint->fingerprint_ = fingerprint.Hex();
+    return checkpoint;
   }
 
   // Takes the tensors of one file; if there is an index, those that it says the file holds.
@@ -176,8 +195,19 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   return checkpoint;
 }
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> Checkpoint::LoadTokenizer() const {
+  auto tokenizer = Tokenizer::Load(directory_);
+  if (is_dummy() && absl::IsNotFound(tokenizer.status())) return Tokenizer::OfBytes();
+  return tokenizer;
+}
+
 absl::StatusOr<std::vector<float>> Checkpoint::Floats(absl::string_view name,
                                                       absl::Span<const int64_t> shape) const {
+  if (is_dummy()) {
+    const auto known = dummy_shapes_.find(std::string(name));
+    RASQ_CHECK(known != dummy_shapes_.end() && absl::MakeConstSpan(known->second) == shape);
+    return DummyFloats(name, shape);
+  }
   const auto it = tensors_.find(std::string(name));
   if (it == tensors_.end()) {
     return absl::NotFoundError(absl::StrCat(directory_, ": tensor=", name, " is in no file"));

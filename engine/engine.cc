@@ -142,7 +142,7 @@ absl::StatusOr<SessionPage> Engine::Impl::ListSessions(int32_t page_size,
     return absl::InvalidArgumentError(
         absl::StrCat("page_token=\"", page_token, "\": is not one that ListSessions gave"));
   }
-  const size_t most = page_size == 0 ? 100 : page_size;
+  const size_t most = page_size == 0 ? kDefaultPageSize : page_size;
   MutexLock lock(mu_);
   SessionPage page;  // the token is the last id of the page before
   auto next = page_token.empty() ? sessions_.begin() : sessions_.upper_bound(page_token);
@@ -193,6 +193,21 @@ absl::Status Engine::Impl::Health() const {
   return health_;
 }
 
+int32_t Engine::Impl::FreeSlots(Strategy strategy) const {
+  const SlotPool& slots = strategy == Strategy::kFull ? *full_slots_ : *session_slots_;
+  return slots.num_slots() - slots.num_used();
+}
+
+bool Engine::Impl::HasSession(const std::string& id) const {
+  MutexLock lock(mu_);
+  return sessions_.contains(id);
+}
+
+bool Engine::Impl::HasRequest(const std::string& request_id) const {
+  MutexLock lock(mu_);
+  return session_of_request_.contains(request_id);
+}
+
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                        EngineObserver* observer) {
   RASQ_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Impl::Create(options, observer));
@@ -206,6 +221,11 @@ const Tokenizer& Engine::tokenizer() const { return impl_->tokenizer(); }
 const EngineOptions& Engine::options() const { return impl_->options(); }
 EngineStats Engine::Stats() const { return impl_->Stats(); }
 absl::Status Engine::Health() const { return impl_->Health(); }
+int32_t Engine::FreeSlots(Strategy strategy) const { return impl_->FreeSlots(strategy); }
+bool Engine::HasSession(const std::string& id) const { return impl_->HasSession(id); }
+bool Engine::HasRequest(const std::string& request_id) const {
+  return impl_->HasRequest(request_id);
+}
 absl::StatusOr<SessionInfo> Engine::CreateSession(const CreateSessionRequest& request) {
   return impl_->CreateSession(request);
 }

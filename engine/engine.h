@@ -29,6 +29,9 @@ class GenerateSink {
   virtual void OnDone(absl::StatusOr<GenerateSummary> summary) = 0;
 };
 
+// Sessions on a page of ListSessions that asks for no number.
+inline constexpr int32_t kDefaultPageSize = 100;
+
 class Engine {
  public:
   // Loads the model, allocates every state and workspace, starts the thread. `observer` may be
@@ -48,9 +51,16 @@ class Engine {
   // OK, or the fault of the device that ended the engine's thread; then all calls fail.
   absl::Status Health() const;
 
+  // What EngineGroup places and finds sessions by: how many more of a strategy may be opened;
+  // whether a session of that id is here, though it be on its way out, and one that a request of
+  // that id made.
+  int32_t FreeSlots(Strategy strategy) const;
+  bool HasSession(const std::string& id) const;
+  bool HasRequest(const std::string& request_id) const;
+
   absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
   absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
-  // `page_size` 0: the default, 100; at most 1000.
+  // `page_size` 0: the default; at most 1000.
   absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
   // The session refuses new calls at once and is gone when those in flight have ended: then `done`
   // is called (from another thread, or before this returns).

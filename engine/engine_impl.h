@@ -38,6 +38,9 @@ class Engine::Impl {
   const EngineOptions& options() const { return options_; }
   EngineStats Stats() const;
   absl::Status Health() const;
+  int32_t FreeSlots(Strategy strategy) const;
+  bool HasSession(const std::string& id) const;
+  bool HasRequest(const std::string& request_id) const;
 
   absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
   absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
@@ -74,7 +77,9 @@ class Engine::Impl {
 
   Impl(const EngineOptions& options, EngineObserver* observer);
   absl::Status Init();
-  absl::Status InitPools(const MemoryConfig& memory);
+  // The largest step, if `max_sessions` (0: as many as fit) sessions may be open.
+  absl::StatusOr<StepLimits> MakeLimits(int32_t max_sessions, const MemoryConfig& memory) const;
+  absl::Status InitPools(int32_t max_sessions, const MemoryConfig& memory);
 
   // Callers' side.
   absl::StatusOr<SessionOptions> CheckOptions(const SessionOptions& options) const;

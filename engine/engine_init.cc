@@ -1,7 +1,9 @@
 // How the engine comes up: options, checkpoint, device, states.
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/check_range.h"
 #include "engine/engine_impl.h"
@@ -10,9 +12,10 @@
 namespace rasq {
 namespace {
 
+constexpr int32_t kMany = 1 << 20;
+
 absl::Status Validate(const EngineOptions& options) {
-  constexpr int32_t kMany = 1 << 20;
-  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_sessions", options.max_sessions, 1, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_sessions", options.max_sessions, -1, kMany));
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_generations", options.max_generations, 1, kMany));
   RASQ_RETURN_IF_ERROR(
       CheckRange<int64_t>("max_full_sessions", options.max_full_sessions, 0, kMany));
@@ -20,7 +23,11 @@ absl::Status Validate(const EngineOptions& options) {
       CheckRange<int64_t>("full_context_tokens", options.full_context_tokens, 64, 1 << 24));
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("capacity_tokens", options.capacity_tokens, 0, 1 << 24));
   RASQ_RETURN_IF_ERROR(
-      CheckRange<int64_t>("max_batch_tokens", options.max_batch_tokens, 1, 1 << 20));
+      CheckRange<int64_t>("max_batch_tokens", options.max_batch_tokens, 0, 1 << 20));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("max_batch_streams", options.max_batch_streams, 1, kMany));
+  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("device_reserve_bytes", options.device_reserve_bytes, 0,
+                                           int64_t{1} << 50));
   constexpr int64_t kMostTokens = int64_t{1} << 40;
   RASQ_RETURN_IF_ERROR(
       CheckRange<int64_t>("max_backlog_tokens", options.max_backlog_tokens, 1, kMostTokens));
@@ -38,6 +45,22 @@ absl::Status Validate(const EngineOptions& options) {
   return absl::OkStatus();
 }
 
+bool IsGpu(const Ops& ops) { return absl::StartsWith(ops.device(), "cuda"); }
+
+// 0: as many as fit.
+int32_t MaxSessions(const EngineOptions& options, const Ops& ops) {
+  constexpr int32_t kCpuSessions = 16;
+  if (options.max_sessions >= 0) return options.max_sessions;
+  return IsGpu(ops) ? 0 : kCpuSessions;
+}
+
+// A GPU needs more rows to be busy.
+int32_t MaxBatchTokens(const EngineOptions& options, const Ops& ops) {
+  constexpr int32_t kCpuTokens = 512, kGpuTokens = 4096;
+  if (options.max_batch_tokens > 0) return options.max_batch_tokens;
+  return IsGpu(ops) ? kGpuTokens : kCpuTokens;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine::Impl>> Engine::Impl::Create(const EngineOptions& options,
@@ -53,8 +76,8 @@ Engine::Impl::Impl(const EngineOptions& options, EngineObserver* observer)
     : options_(options), observer_(observer) {}
 
 absl::Status Engine::Impl::Init() {
-  RASQ_ASSIGN_OR_RETURN(checkpoint_, Checkpoint::Open(options_.model));
-  RASQ_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::Load(options_.model));
+  RASQ_ASSIGN_OR_RETURN(checkpoint_, Checkpoint::Open(options_.model, options_.load_format));
+  RASQ_ASSIGN_OR_RETURN(tokenizer_, checkpoint_->LoadTokenizer());
   const ModelConfig& model = checkpoint_->model();
   if (tokenizer_->vocab_size() > model.vocab) {
     return absl::InvalidArgumentError(
@@ -71,23 +94,15 @@ absl::Status Engine::Impl::Init() {
   }
   RASQ_ASSIGN_OR_RETURN(ops_, OpenOps(options_.ops));
 
-  const int32_t copies = options_.max_generations * (options_.max_full_sessions > 0 ? 2 : 1);
-  const StepLimits limits{
-      .max_streams = options_.max_sessions + options_.max_full_sessions + copies,
-      .max_rows = options_.max_batch_tokens,
-      .max_samples = copies};
-  // Every generation that decodes has a row, and beside them one whole segment must fit.
-  if (limits.max_rows < copies + memory.segment) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_batch_tokens=", options_.max_batch_tokens, ": must be at least ",
-                     copies + memory.segment, " for max_generations=", options_.max_generations));
-  }
+  const int32_t max_sessions = MaxSessions(options_, *ops_);
+  RASQ_ASSIGN_OR_RETURN(const StepLimits limits, MakeLimits(max_sessions, memory));
   RASQ_ASSIGN_OR_RETURN(model_, Model::Create(*checkpoint_, memory, limits, *ops_));
   scheduler_limits_ = {.max_rows = limits.max_rows,
                        .max_segments = limits.MaxSegments(memory.segment),
+                       .max_streams = limits.max_streams,
                        .quantum = memory.segment};
   const int64_t weight_bytes = ops_->allocated_bytes() - model_->workspace_bytes();
-  RASQ_RETURN_IF_ERROR(InitPools(memory));
+  RASQ_RETURN_IF_ERROR(InitPools(max_sessions, memory));
 
   const bool has_memory = memory.has_memory();
   const StateLayout& layout = pools_.at(has_memory ? Strategy::kRasq : Strategy::kWindow).layout;
@@ -108,6 +123,7 @@ absl::Status Engine::Impl::Init() {
       .device = ops_->device(),
       .dtype = Name(ops_->element())};
   base_stats_.slots_total = session_slots_->num_slots();
+  base_stats_.work_slots = work_slots_->num_slots();
   base_stats_.weight_bytes = weight_bytes;
   base_stats_.workspace_bytes = model_->workspace_bytes();
   base_stats_.session_bytes = session_slots_->bytes() + work_slots_->bytes() +
@@ -115,7 +131,30 @@ absl::Status Engine::Impl::Init() {
   return absl::OkStatus();
 }
 
-absl::Status Engine::Impl::InitPools(const MemoryConfig& memory) {
+absl::StatusOr<StepLimits> Engine::Impl::MakeLimits(int32_t max_sessions,
+                                                    const MemoryConfig& memory) const {
+  const int32_t copies = options_.max_generations * (options_.max_full_sessions > 0 ? 2 : 1);
+  // Every generation that decodes has a row, and beside them one whole segment must fit.
+  const int32_t max_rows = MaxBatchTokens(options_, *ops_);
+  if (max_rows < copies + memory.segment) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_batch_tokens=", max_rows, ": must be at least ", copies + memory.segment,
+                     " for max_generations=", options_.max_generations));
+  }
+  if (options_.max_batch_streams <= copies) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_batch_streams=", options_.max_batch_streams, ": must be at least ",
+                     copies + 1, " for max_generations=", options_.max_generations));
+  }
+  // The workspace grows with the streams of a step, so it is not made for more than there can be.
+  const int32_t all =
+      max_sessions == 0 ? kMany : max_sessions + options_.max_full_sessions + copies;
+  return StepLimits{.max_streams = std::min({all, options_.max_batch_streams, max_rows}),
+                    .max_rows = max_rows,
+                    .max_samples = copies};
+}
+
+absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& memory) {
   const ModelConfig& model = checkpoint_->model();
   int64_t slot_bytes = 0;
   for (Strategy strategy : {Strategy::kRasq, Strategy::kWindow, Strategy::kFull}) {
@@ -129,12 +168,21 @@ absl::Status Engine::Impl::InitPools(const MemoryConfig& memory) {
   }
   const int64_t full_bytes = pools_[Strategy::kFull].layout.bytes;
   const int32_t full_copies = options_.max_full_sessions > 0 ? options_.max_generations : 0;
+  if (max_sessions == 0) {
+    RASQ_ASSIGN_OR_RETURN(
+        max_sessions,
+        SlotsThatFit({.free_bytes = ops_->free_bytes(),
+                      .reserve_bytes = options_.device_reserve_bytes,
+                      .other_bytes = options_.max_generations * slot_bytes +
+                                     (options_.max_full_sessions + full_copies) * full_bytes,
+                      .slot_bytes = slot_bytes}));
+  }
   const auto make = [&](std::unique_ptr<SlotPool>& pool, int32_t slots,
                         int64_t bytes) -> absl::Status {
     RASQ_ASSIGN_OR_RETURN(pool, SlotPool::Create(*ops_, slots, bytes));
     return absl::OkStatus();
   };
-  RASQ_RETURN_IF_ERROR(make(session_slots_, options_.max_sessions, slot_bytes));
+  RASQ_RETURN_IF_ERROR(make(session_slots_, max_sessions, slot_bytes));
   RASQ_RETURN_IF_ERROR(make(work_slots_, options_.max_generations, slot_bytes));
   RASQ_RETURN_IF_ERROR(make(full_slots_, options_.max_full_sessions, full_bytes));
   RASQ_RETURN_IF_ERROR(make(full_work_slots_, full_copies, full_bytes));

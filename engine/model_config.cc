@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/json_reader.h"
 #include "kernels/base/status.h"
+#include "kernels/cluster_entries.h"
 
 namespace rasq {
 namespace {
@@ -234,6 +235,13 @@ absl::StatusOr<MemoryConfig> ParseMemoryConfig(absl::string_view json, const Mod
   memory.budget = read("retrieval_budget_tokens", 1, memory.capacity);
   memory.index_dim = read("retrieval_dim", 1, kMaxMemoryDim);
   memory.compressed_dim = read("compressed_dim", 1, kMaxMemoryDim);
+  const auto read_or = [&](const char* name, int64_t min, int64_t max, int64_t fallback) {
+    return static_cast<int32_t>(fields.Int(name, min, max, fallback));
+  };
+  memory.num_clusters = read_or("clusters", 0, kMaxClusters, memory.num_clusters);
+  memory.read_clusters = read_or("read_clusters", 1, kMaxClusters, memory.read_clusters);
+  memory.cluster_min_entries =
+      read_or("cluster_min_entries", 0, kMaxMemoryTokens, memory.cluster_min_entries);
   const Json* layers = fields.Find("retrieval_layers");
   if (layers == nullptr || !layers->is_array() || layers->empty()) {
     fields.Bad("retrieval_layers", layers != nullptr ? *layers : Json(), "a list of layers");

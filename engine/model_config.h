@@ -47,6 +47,11 @@ struct MemoryConfig {
   std::vector<int32_t> retrieval_layers;  // R, ascending; memory is read from R[0] up
   int32_t index_dim = 0;                  // d_r, floats
   int32_t compressed_dim = 0;             // d_c, floats
+  // Segments that read more than cluster_min_entries entries read those of read_clusters of
+  // num_clusters clusters, and the others by their means. 0 clusters: all are read.
+  int32_t num_clusters = 0;
+  int32_t read_clusters = 8;
+  int32_t cluster_min_entries = 128;
 
   bool has_memory() const { return capacity > 0; }
   // The retrieval layer whose selection `layer` reads, as an index into retrieval_layers; -1: none.

@@ -14,6 +14,7 @@ class RoundRobin {
       : limits_(limits),
         rows_(limits.max_rows - num_decoding),
         segments_(limits.max_segments - num_decoding),
+        streams_(limits.max_streams - num_decoding),
         flows_(flows),
         turn_(turn),
         sent_(flows.size()) {}
@@ -56,7 +57,9 @@ class RoundRobin {
     Flow& flow = flows_[index];
     while (HasParts(index) && flow.parts[sent_[index]] <= flow.deficit) {
       const int32_t part = flow.parts[sent_[index]];
-      if (part > rows_ || segments_ == 0) return false;
+      const int32_t new_streams = sent_[index] == 0 ? 1 : 0;
+      if (part > rows_ || segments_ == 0 || streams_ < new_streams) return false;
+      streams_ -= new_streams;
       rows_ -= part;
       --segments_;
       flow.deficit -= part;
@@ -68,6 +71,7 @@ class RoundRobin {
   const SchedulerLimits& limits_;
   int32_t rows_;
   int32_t segments_;
+  int32_t streams_;
   std::vector<Flow>& flows_;
   SchedulerTurn& turn_;
   std::vector<int32_t> sent_;

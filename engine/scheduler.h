@@ -23,6 +23,7 @@ struct Flow {
 struct SchedulerLimits {
   int32_t max_rows = 0;      // tokens of a step
   int32_t max_segments = 0;  // segments of a step
+  int32_t max_streams = 0;   // generations and flows of a step
   int32_t quantum = 0;       // tokens that a flow's turn adds to its deficit
 };
 
@@ -33,7 +34,7 @@ struct SchedulerTurn {
 };
 
 // How many parts each flow may send: [flows]. `flows` are sorted by key; deficits and `turn` are
-// brought up to date. `num_decoding` <= both limits.
+// brought up to date. `num_decoding` <= every limit.
 std::vector<int32_t> PlanStep(int32_t num_decoding, const SchedulerLimits& limits,
                               std::vector<Flow>& flows, SchedulerTurn& turn);
 

@@ -1,10 +1,26 @@
 #include "engine/slot_pool.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/base/status.h"
 
 namespace rasq {
+
+absl::StatusOr<int32_t> SlotsThatFit(const SlotRoom& room) {
+  constexpr int64_t kMost = 1 << 20;  // as max_sessions
+  const int64_t left = room.free_bytes - room.reserve_bytes - room.other_bytes;
+  if (left < room.slot_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("max_sessions=0: ", room.free_bytes, " bytes are free on the device, but ",
+                     room.reserve_bytes + room.other_bytes + room.slot_bytes,
+                     " are needed: device_reserve_bytes=", room.reserve_bytes, ", ",
+                     room.other_bytes, " for generations and sessions of strategy full, ",
+                     room.slot_bytes, " for the state of one session"));
+  }
+  return static_cast<int32_t>(std::min(left / room.slot_bytes, kMost));
+}
 
 Slot& Slot::operator=(Slot&& other) noexcept {
   std::swap(pool_, other.pool_);

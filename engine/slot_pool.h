@@ -12,6 +12,16 @@
 
 namespace rasq {
 
+// How many sessions' states there is room for.
+struct SlotRoom {
+  int64_t free_bytes = 0;     // on the device
+  int64_t reserve_bytes = 0;  // to be left free
+  int64_t other_bytes = 0;    // to be allocated beside the sessions' states
+  int64_t slot_bytes = 0;     // of one state, > 0
+};
+// At least one: kResourceExhausted if not even that fits, and says what would be needed.
+absl::StatusOr<int32_t> SlotsThatFit(const SlotRoom& room);
+
 class SlotPool;
 
 // Holds one slot. Movable; empty when default-made or moved from.

@@ -45,6 +45,11 @@ StreamShape ShapeOf(Strategy strategy, const MemoryConfig& memory, int32_t full_
 
 }  // namespace
 
+ClusterLayout ClusterLayoutOf(const MemoryConfig& memory, int32_t max_selected, DType element) {
+  if (memory.num_clusters == 0 || max_selected <= memory.cluster_min_entries) return {};
+  return MakeClusterLayout(memory.num_clusters, memory.compressed_dim, max_selected, element);
+}
+
 absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig& model,
                                             const MemoryConfig& memory, DType element,
                                             int32_t full_context_tokens) {
@@ -61,6 +66,8 @@ absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig
   const int64_t exact_row = int64_t{model.num_kv_heads} * model.head_dim * element_bytes;
   const int64_t entry_row = int64_t{model.num_kv_heads} * memory.compressed_dim * element_bytes;
   const int64_t index_row = memory.index_dim * element_bytes;
+  layout.cluster_layout = ClusterLayoutOf(memory, shape.max_selected, element);
+  const int64_t clusters = model.num_kv_heads * layout.cluster_layout.head_bytes;
   const int64_t ring = shape.ring_rows, capacity = shape.capacity, selected = shape.max_selected;
 
   Ranges ranges;
@@ -73,6 +80,7 @@ absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig
     if (layout.has_memory() && memory.RetrievalIndex(l) >= 0) {
       layer.entry_k = ranges.Take(capacity * entry_row);
       layer.entry_v = ranges.Take(capacity * entry_row);
+      if (layout.has_clusters()) layer.clusters = ranges.Take(clusters);
     }
   }
   if (layout.has_memory()) {

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "engine/model_config.h"
 #include "engine/types.h"
+#include "kernels/cluster_entries.h"
 #include "kernels/ops.h"
 #include "kernels/select_entries.h"
 #include "kernels/stream_batch.h"
@@ -17,12 +18,13 @@ namespace rasq {
 
 // Offsets in bytes, each a multiple of 256.
 struct LayerState {
-  int64_t ring_k = 0;   // [ring_rows, num_kv_heads, head_dim], rotated
-  int64_t ring_v = 0;   // [ring_rows, num_kv_heads, head_dim]
-  int64_t sink_k = 0;   // [sink_rows, num_kv_heads, head_dim], un-rotated
-  int64_t sink_v = 0;   // [sink_rows, num_kv_heads, head_dim]
-  int64_t entry_k = 0;  // [capacity, num_kv_heads, compressed_dim]
-  int64_t entry_v = 0;  // [capacity, num_kv_heads, compressed_dim]
+  int64_t ring_k = 0;    // [ring_rows, num_kv_heads, head_dim], rotated
+  int64_t ring_v = 0;    // [ring_rows, num_kv_heads, head_dim]
+  int64_t sink_k = 0;    // [sink_rows, num_kv_heads, head_dim], un-rotated
+  int64_t sink_v = 0;    // [sink_rows, num_kv_heads, head_dim]
+  int64_t entry_k = 0;   // [capacity, num_kv_heads, compressed_dim]
+  int64_t entry_v = 0;   // [capacity, num_kv_heads, compressed_dim]
+  int64_t clusters = 0;  // [num_kv_heads, cluster_layout.head_bytes], if the layout has clusters
 };
 
 struct RetrievalState {
@@ -35,6 +37,7 @@ struct RetrievalState {
 struct StateLayout {
   Strategy strategy = Strategy::kWindow;
   StreamShape shape = {};
+  ClusterLayout cluster_layout = {};
   std::vector<LayerState> layers;          // [num_layers]
   std::vector<RetrievalState> retrievals;  // [retrieval_layers]; empty without a memory
   // The table of entries, and of the window's tokens that will become entries.
@@ -48,7 +51,11 @@ struct StateLayout {
   int64_t bytes = 0;
 
   bool has_memory() const { return shape.capacity > 0; }
+  bool has_clusters() const { return cluster_layout.head_bytes > 0; }
 };
+
+// Of the clusters of a segment that may read so many entries; all zero if it can have none.
+ClusterLayout ClusterLayoutOf(const MemoryConfig& memory, int32_t max_selected, DType element);
 
 // The layout of a strategy. `full_context_tokens` is the window of kFull. kFailedPrecondition if
 // the model has no memory and the strategy needs one.

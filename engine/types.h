@@ -143,16 +143,27 @@ struct GenerateSummary {
   absl::Duration total_time;
 };
 
+enum class LoadFormat : int8_t {
+  kCheckpoint,
+  kDummy,  // random weights of the configs' shapes, for measuring without a checkpoint
+};
+
+// Counts and bytes are of one device.
 struct EngineOptions {
   std::string model = "models/default";  // directory of the checkpoint
-  OpsOptions ops;                        // device, threads, element type
-  int32_t max_sessions = 16;             // states of strategies rasq and window on the device
-  int32_t max_generations = 4;           // generations at once; each works on a copy of a state
-  int32_t max_full_sessions = 2;         // states of strategy full; 0: none are served
-  int32_t full_context_tokens = 8192;    // length at which strategy full refuses more
-  int32_t capacity_tokens = 0;           // entries of the rotating buffer; 0: the model's
-  int32_t max_batch_tokens = 512;        // rows of one step
-  int64_t max_backlog_tokens = 4 << 20;  // accepted and not absorbed, of one session
+  LoadFormat load_format = LoadFormat::kCheckpoint;
+  OpsOptions ops;  // device, threads, element type; EngineGroup takes a list of devices
+  // States of strategies rasq and window on the device. 0: as many as fit beside all the rest and
+  // the reserve; -1: 16 on the processor, as many as fit on a GPU.
+  int32_t max_sessions = -1;
+  int64_t device_reserve_bytes = int64_t{512} << 20;  // left free if as many as fit are made
+  int32_t max_generations = 4;         // generations at once; each works on a copy of a state
+  int32_t max_full_sessions = 2;       // states of strategy full; 0: none are served
+  int32_t full_context_tokens = 8192;  // length at which strategy full refuses more
+  int32_t capacity_tokens = 0;         // entries of the rotating buffer; 0: the model's
+  int32_t max_batch_tokens = 0;        // rows of one step; 0: 512 on the processor, 4096 on a GPU
+  int32_t max_batch_streams = 256;  // sessions and generations of one step; the others wait a step
+  int64_t max_backlog_tokens = 4 << 20;         // accepted and not absorbed, of one session
   int64_t max_total_backlog_tokens = 16 << 20;  // of all sessions
   int32_t max_queued_generations = 256;         // waiting for a place
   int32_t default_max_new_tokens = 256;
@@ -184,6 +195,7 @@ struct EngineStats {
   int32_t sessions_active = 0;  // with work in flight
   int32_t slots_total = 0;
   int32_t slots_used = 0;
+  int32_t work_slots = 0;  // for generations' copies
   int64_t backlog_tokens = 0;
   int32_t generations_running = 0;
   int32_t generations_queued = 0;

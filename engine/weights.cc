@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/dummy_weights.h"
 #include "kernels/base/dtype.h"
 #include "kernels/base/status.h"
 
@@ -26,6 +27,21 @@ absl::StatusOr<std::unique_ptr<Buffer>> TableToDevice(const std::vector<float>& 
   RASQ_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, ops.Allocate(bytes));
   RASQ_RETURN_IF_ERROR(ops.CopyToDevice(buffer->data(), narrow.data(), bytes));
   return buffer;
+}
+
+// A product's weight [out, in] of a dummy: made on the device, since all of them together would be
+// slow to make on the host and to move. `name` is the (first) tensor's.
+absl::StatusOr<std::unique_ptr<Matrix>> RandomMatrix(absl::string_view name, int64_t out,
+                                                     int64_t in, Ops& ops) {
+  return ops.RandomMatrix(out, in, DummyScale(in), DummySeed(name));
+}
+
+absl::StatusOr<std::unique_ptr<Buffer>> RandomTable(absl::string_view name, int64_t rows,
+                                                    int64_t columns, Ops& ops) {
+  const int64_t count = rows * columns;
+  RASQ_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> table, ops.Allocate(count * SizeOf(ops.element())));
+  RASQ_RETURN_IF_ERROR(ops.FillRandom(table->data(), count, DummyScale(columns), DummySeed(name)));
+  return table;
 }
 
 // Reads one layer's tensors by their names in the checkpoint.
@@ -91,7 +107,8 @@ class LayerLoader {
     return absl::OkStatus();
   }
 
-  absl::Status LoadProjection(const std::string& name, FloatBuffer& down, FloatBuffer& up) {
+  absl::Status LoadProjection(const std::string& name, std::unique_ptr<Buffer>& down,
+                              std::unique_ptr<Buffer>& up) {
     const int64_t heads = model_.num_kv_heads, rank = memory_.compressed_dim;
     RASQ_ASSIGN_OR_RETURN(std::vector<float> values,
                           checkpoint_.Floats(name, {heads, rank, model_.head_dim}));
@@ -100,8 +117,8 @@ class LayerLoader {
     if (!inverse.ok()) {
       return absl::InvalidArgumentError(absl::StrCat(name, ": ", inverse.status().message()));
     }
-    RASQ_ASSIGN_OR_RETURN(down, ToDevice(values, ops_));
-    RASQ_ASSIGN_OR_RETURN(up, ToDevice(*inverse, ops_));
+    RASQ_ASSIGN_OR_RETURN(down, TableToDevice(values, ops_));
+    RASQ_ASSIGN_OR_RETURN(up, TableToDevice(*inverse, ops_));
     return absl::OkStatus();
   }
 
@@ -116,7 +133,10 @@ class LayerLoader {
                             checkpoint_.Floats(base + "write_gate.bias", {1}));
       w.gate_bias = bias[0];
     }
-    RASQ_ASSIGN_OR_RETURN(w.index, Stack(parts, model_.hidden));
+    // The fast products of GPUs want rows of results that begin at multiples of 16 bytes. What the
+    // rows of padding give is not looked at.
+    constexpr int64_t kRowMultiple = 8;
+    RASQ_ASSIGN_OR_RETURN(w.index, Stack(parts, model_.hidden, kRowMultiple));
     RASQ_ASSIGN_OR_RETURN(const std::vector<float> log_temperature,
                           checkpoint_.Floats(base + "retriever.log_temperature", {1}));
     w.temperature = std::exp(log_temperature[0]);
@@ -128,15 +148,22 @@ class LayerLoader {
     return ToDevice(values, ops_);
   }
 
-  // One matrix of several tensors' rows, each {name, rows}.
+  // One matrix of several tensors' rows, each {name, rows}, and of rows of zeros up to a multiple
+  // of `row_multiple`.
   absl::StatusOr<std::unique_ptr<Matrix>> Stack(
-      const std::vector<std::pair<std::string, int64_t>>& parts, int64_t in) {
+      const std::vector<std::pair<std::string, int64_t>>& parts, int64_t in,
+      int64_t row_multiple = 1) {
+    int64_t num_rows = 0;
+    for (const auto& [name, out] : parts) num_rows += out;
+    num_rows = (num_rows + row_multiple - 1) / row_multiple * row_multiple;
+    if (checkpoint_.is_dummy()) return RandomMatrix(parts.front().first, num_rows, in, ops_);
     std::vector<float> rows;
     for (const auto& [name, out] : parts) {
       RASQ_ASSIGN_OR_RETURN(const std::vector<float> values, checkpoint_.Floats(name, {out, in}));
       rows.insert(rows.end(), values.begin(), values.end());
     }
-    return ops_.PackMatrix(rows.data(), static_cast<int64_t>(rows.size()) / in, in);
+    rows.resize(num_rows * in);
+    return ops_.PackMatrix(rows.data(), num_rows, in);
   }
 
   const Checkpoint& checkpoint_;
@@ -145,6 +172,25 @@ class LayerLoader {
   Ops& ops_;
   const int32_t layer_;
 };
+
+absl::Status LoadVocabulary(const Checkpoint& checkpoint, Ops& ops, Weights& weights) {
+  const ModelConfig& model = checkpoint.model();
+  const int64_t vocab = model.vocab, hidden = model.hidden;
+  const std::string input = "model.embed_tokens.weight";
+  const std::string output = model.tie_embeddings ? input : "lm_head.weight";
+  if (checkpoint.is_dummy()) {
+    RASQ_ASSIGN_OR_RETURN(weights.embedding, RandomTable(input, vocab, hidden, ops));
+    RASQ_ASSIGN_OR_RETURN(weights.head, RandomMatrix(output, vocab, hidden, ops));
+    return absl::OkStatus();
+  }
+  RASQ_ASSIGN_OR_RETURN(std::vector<float> values, checkpoint.Floats(input, {vocab, hidden}));
+  RASQ_ASSIGN_OR_RETURN(weights.embedding, TableToDevice(values, ops));
+  if (!model.tie_embeddings) {
+    RASQ_ASSIGN_OR_RETURN(values, checkpoint.Floats(output, {vocab, hidden}));
+  }
+  RASQ_ASSIGN_OR_RETURN(weights.head, ops.PackMatrix(values.data(), vocab, hidden));
+  return absl::OkStatus();
+}
 
 // Solves a * x = b in place for x [n, m] by elimination with partial pivots; false if a is singular
 // to rounding.
@@ -205,18 +251,7 @@ absl::StatusOr<std::vector<float>> PseudoInverses(const std::vector<float>& matr
 absl::StatusOr<Weights> LoadWeights(const Checkpoint& checkpoint, Ops& ops) {
   const ModelConfig& model = checkpoint.model();
   Weights weights;
-  RASQ_ASSIGN_OR_RETURN(
-      const std::vector<float> embedding,
-      checkpoint.Floats("model.embed_tokens.weight", {model.vocab, model.hidden}));
-  RASQ_ASSIGN_OR_RETURN(weights.embedding, TableToDevice(embedding, ops));
-  if (model.tie_embeddings) {
-    RASQ_ASSIGN_OR_RETURN(weights.head,
-                          ops.PackMatrix(embedding.data(), model.vocab, model.hidden));
-  } else {
-    RASQ_ASSIGN_OR_RETURN(const std::vector<float> head,
-                          checkpoint.Floats("lm_head.weight", {model.vocab, model.hidden}));
-    RASQ_ASSIGN_OR_RETURN(weights.head, ops.PackMatrix(head.data(), model.vocab, model.hidden));
-  }
+  RASQ_RETURN_IF_ERROR(LoadVocabulary(checkpoint, ops, weights));
   RASQ_ASSIGN_OR_RETURN(const std::vector<float> norm,
                         checkpoint.Floats("model.norm.weight", {model.hidden}));
   RASQ_ASSIGN_OR_RETURN(weights.final_norm, ToDevice(norm, ops));

@@ -27,16 +27,16 @@ struct LayerWeights {
   std::unique_ptr<Matrix> down;     // [hidden, intermediate]
 
   // Layers that read memory; null in the others.
-  FloatBuffer key_down;      // P_k [num_kv_heads, compressed_dim, head_dim]
-  FloatBuffer value_down;    // P_v
-  FloatBuffer key_up;        // P_k^+ [num_kv_heads, head_dim, compressed_dim]
-  FloatBuffer value_up;      // P_v^+
-  FloatBuffer score_weight;  // a [num_heads]
-  FloatBuffer age_slope;     // [num_heads]
+  std::unique_ptr<Buffer> key_down;    // P_k [num_kv_heads, compressed_dim, head_dim], elements
+  std::unique_ptr<Buffer> value_down;  // P_v
+  std::unique_ptr<Buffer> key_up;      // P_k^+ [num_kv_heads, head_dim, compressed_dim]
+  std::unique_ptr<Buffer> value_up;    // P_v^+
+  FloatBuffer score_weight;            // a [num_heads]
+  FloatBuffer age_slope;               // [num_heads]
 
   // Retrieval layers; null in the others.
   std::unique_ptr<Matrix> index;  // W_q, W_c, and in the first retrieval layer w_g:
-                                  // [2 * index_dim (+ 1), hidden]
+                                  // [2 * index_dim (+ 1), up to a multiple of 8; hidden]
   float temperature = 0;          // tau
   float gate_bias = 0;            // b_g, in the first retrieval layer
 };

@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "engine/engine.h"
+#include "engine/engine_group.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/status.h"
 #include "server/live_calls.h"
@@ -20,7 +20,7 @@ namespace rasq {
 
 // All borrowed; they outlive every call.
 struct Backend {
-  Engine& engine;
+  EngineGroup& engine;
   Metrics& metrics;
   const Log& log;
   WorkerPool& workers;

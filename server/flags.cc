@@ -158,25 +158,42 @@ const std::vector<Setting>& Settings() {
            "Checkpoint in Hugging Face's layout. The default is also looked for beside the "
            "program's build tree and in PREFIX/share/rasq.",
            RASQ_MEMBER(server.engine.model)),
-      Text("Model and device", "device", "auto|cpu|cuda[:N]",
-           "Where it runs; auto: a GPU where one is, else the processor.",
-           RASQ_MEMBER(server.engine.ops.device)),
+      Choice<LoadFormat>("Model and device", "load-format",
+                         {{"checkpoint", LoadFormat::kCheckpoint}, {"dummy", LoadFormat::kDummy}},
+                         "dummy: only the model's configs are read and its weights are random, to "
+                         "measure speed and "
+                         "memory without a checkpoint.",
+                         RASQ_MEMBER(server.engine.load_format)),
+      Text(
+          "Model and device", "device", "auto|cpu|cuda[:N][,cuda:N...]|cuda:all",
+          "Where it runs; auto: a GPU where one is, else the processor. On several GPUs each holds "
+          "the weights and sessions of its own.",
+          RASQ_MEMBER(server.engine.ops.device)),
       Choice<std::string>("Model and device", "dtype",
                           {{"auto", "auto"}, {"float32", "float32"}, {"bfloat16", "bfloat16"}},
                           "Type of activations and states; auto: bfloat16 where it is fast.",
                           RASQ_MEMBER(server.engine.ops.dtype)),
+      Boolean("Model and device", "batch-invariant",
+              "Compute every step by the same algorithms, whatever its size: answers are equal to "
+              "the last bit under any load. The processor's always are; a GPU decodes slower.",
+              RASQ_MEMBER(server.engine.ops.batch_invariant)),
       Number<int>("Model and device", "threads", "N",
                   "Processor threads of device cpu; 0: one per processor.", 0, 4096,
                   RASQ_MEMBER(server.engine.ops.threads)),
 
       Number<int32_t>("Capacity", "max-sessions", "N",
-                      "States of strategies rasq and window, allocated at the start.", 1, 1 << 24,
-                      RASQ_MEMBER(server.engine.max_sessions)),
-      Number<int32_t>("Capacity", "max-generations", "N",
-                      "Generations at once; each works on a copy of its session's state.", 1,
-                      1 << 20, RASQ_MEMBER(server.engine.max_generations)),
+                      "States of strategies rasq and window on each device, allocated at the "
+                      "start; 0: as many as fit; -1: 16 on the processor, as many as fit on a GPU.",
+                      -1, 1 << 20, RASQ_MEMBER(server.engine.max_sessions)),
+      Number<int64_t>("Capacity", "device-reserve-bytes", "BYTES",
+                      "Device memory left free when as many sessions as fit are allocated.", 0,
+                      int64_t{1} << 50, RASQ_MEMBER(server.engine.device_reserve_bytes)),
+      Number<int32_t>(
+          "Capacity", "max-generations", "N",
+          "Generations at once on each device; each works on a copy of its session's state.", 1,
+          1 << 20, RASQ_MEMBER(server.engine.max_generations)),
       Number<int32_t>("Capacity", "max-full-sessions", "N",
-                      "States of strategy full; 0: none are served.", 0, 1 << 20,
+                      "States of strategy full on each device; 0: none are served.", 0, 1 << 20,
                       RASQ_MEMBER(server.engine.max_full_sessions)),
       Number<int32_t>("Capacity", "full-context-tokens", "TOKENS",
                       "Length past which a session of strategy full refuses more.", 1, kMax32,
@@ -185,8 +202,13 @@ const std::vector<Setting>& Settings() {
                       "Entries of each session's rotating buffer; 0: the model's.", 0, kMax32,
                       RASQ_MEMBER(server.engine.capacity_tokens)),
       Number<int32_t>("Capacity", "max-batch-tokens", "TOKENS",
-                      "Rows of one step: more is faster appending, less is steadier generation.", 1,
-                      1 << 20, RASQ_MEMBER(server.engine.max_batch_tokens)),
+                      "Rows of one step: more is faster appending, less is steadier generation; 0: "
+                      "512 on the processor, 4096 on a GPU.",
+                      0, 1 << 20, RASQ_MEMBER(server.engine.max_batch_tokens)),
+      Number<int32_t>("Capacity", "max-batch-streams", "N",
+                      "Sessions and generations that move in one step, more than "
+                      "max-generations; the others wait for the next. The workspace grows with it.",
+                      1, 1 << 20, RASQ_MEMBER(server.engine.max_batch_streams)),
       Number<int64_t>("Capacity", "max-backlog-tokens", "TOKENS",
                       "Accepted and not yet absorbed, of one session.", 1, kMax64,
                       RASQ_MEMBER(server.engine.max_backlog_tokens)),

@@ -10,8 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/checkpoint.h"
-#include "engine/engine.h"
-#include "engine/tokenizer/tokenizer.h"
+#include "engine/engine_group.h"
 #include "google/protobuf/stubs/logging.h"
 #include "grpcpp/grpcpp.h"
 #include "kernels/base/status.h"
@@ -35,23 +34,35 @@ int Complain(const absl::Status& status, int exit_code) {
 
 absl::Status CheckConfig(const rasq::ServerOptions& options) {
   RASQ_RETURN_IF_ERROR(Validate(options));
-  RASQ_RETURN_IF_ERROR(rasq::Checkpoint::Open(options.engine.model).status());
-  return rasq::Tokenizer::Load(options.engine.model).status();
+  RASQ_ASSIGN_OR_RETURN(const auto checkpoint,
+                        rasq::Checkpoint::Open(options.engine.model, options.engine.load_format));
+  return checkpoint->LoadTokenizer().status();
 }
 
-void PrintCapacity(const rasq::Engine& engine) {
-  const rasq::ModelInfo& model = engine.model();
-  const rasq::EngineStats stats = engine.Stats();
+double Mebibytes(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+// The model, then a line for each device.
+void PrintCapacity(const rasq::EngineGroup& group) {
+  const rasq::ModelInfo& model = group.model();
   std::printf("model %s (%s, %lld parameters, fingerprint %s)\n", model.name.c_str(),
               model.architecture.c_str(), static_cast<long long>(model.parameters),
               model.fingerprint.c_str());
-  std::printf("device %s, dtype %s, weights %.1f MiB, workspace %.1f MiB\n", model.device.c_str(),
-              model.dtype.c_str(), static_cast<double>(stats.weight_bytes) / (1 << 20),
-              static_cast<double>(stats.workspace_bytes) / (1 << 20));
-  std::printf("capacity %d sessions of %lld bytes (window %d tokens, buffer %d tokens), %.1f MiB\n",
-              model.session_slots, static_cast<long long>(model.session_state_bytes),
-              model.window_tokens, model.capacity_tokens,
-              static_cast<double>(stats.session_bytes) / (1 << 20));
+  std::printf("a session is %lld bytes: window %d tokens, buffer %d tokens\n",
+              static_cast<long long>(model.session_state_bytes), model.window_tokens,
+              model.capacity_tokens);
+  for (int32_t i = 0; i < group.size(); ++i) {
+    const rasq::ModelInfo& own = group.engine(i).model();
+    const rasq::EngineStats stats = group.engine(i).Stats();
+    std::printf(
+        "device %s, dtype %s, weights %.1f MiB, workspace %.1f MiB, "
+        "capacity %d sessions of %lld bytes and %d working copies, states %.1f MiB, "
+        "total %.1f MiB\n",
+        own.device.c_str(), own.dtype.c_str(), Mebibytes(stats.weight_bytes),
+        Mebibytes(stats.workspace_bytes), own.session_slots,
+        static_cast<long long>(own.session_state_bytes), stats.work_slots,
+        Mebibytes(stats.session_bytes),
+        Mebibytes(stats.weight_bytes + stats.workspace_bytes + stats.session_bytes));
+  }
 }
 
 // The signal that told us to stop; 0 if the device failed.

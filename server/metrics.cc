@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/engine.h"
+#include "engine/engine_group.h"
 #include "google/protobuf/descriptor.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"

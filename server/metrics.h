@@ -1,4 +1,4 @@
-// What /metrics shows: histograms filled by the engine's thread and by calls as they end, and the
+// What /metrics shows: histograms filled by the engines' threads and by calls as they end, and the
 // engine's gauges and counters, read when the page is. Names carry the prefix `rasq_`; no label
 // holds a session id. Histogram edges are those of vLLM, so that its dashboards compare.
 #pragma once
@@ -17,7 +17,7 @@
 
 namespace rasq {
 
-class Engine;
+class EngineGroup;
 
 // Any thread may call any method.
 class Metrics : public EngineObserver {
@@ -48,15 +48,15 @@ class Metrics : public EngineObserver {
   prometheus::Family<prometheus::Counter>& rejected_;
 };
 
-// The page's part that Engine::Stats() and Engine::model() fill. `engine` is borrowed and must
+// The page's part that EngineGroup::Stats() and model() fill. `engine` is borrowed and must
 // outlive every Collect.
 class EngineCollector : public prometheus::Collectable {
  public:
-  explicit EngineCollector(const Engine& engine) : engine_(engine) {}
+  explicit EngineCollector(const EngineGroup& engine) : engine_(engine) {}
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
-  const Engine& engine_;
+  const EngineGroup& engine_;
 };
 
 // As EngineCollector shows them; apart, so that tests need no engine.

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "engine/engine.h"
+#include "engine/engine_group.h"
 #include "server/convert.h"
 #include "server/unary_reactor.h"
 

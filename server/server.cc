@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/engine.h"
+#include "engine/engine_group.h"
 #include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -102,7 +102,7 @@ class Server::Impl {
 
   const std::string& address() const { return address_; }
   const std::string& metrics_address() const { return metrics_address_; }
-  const Engine& engine() const { return *engine_; }
+  const EngineGroup& engine() const { return *engine_; }
   const Log& log() const { return log_; }
 
  private:
@@ -112,7 +112,7 @@ class Server::Impl {
   ServerOptions options_;
   const Log log_;
   Metrics metrics_;
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<EngineGroup> engine_;
   std::unique_ptr<WorkerPool> workers_;
   LiveCalls calls_;
   std::unique_ptr<Backend> backend_;
@@ -127,7 +127,7 @@ class Server::Impl {
 
 absl::Status Server::Impl::Start() {
   RASQ_RETURN_IF_ERROR(Validate(options_));
-  RASQ_ASSIGN_OR_RETURN(engine_, Engine::Create(options_.engine, &metrics_));
+  RASQ_ASSIGN_OR_RETURN(engine_, EngineGroup::Create(options_.engine, &metrics_));
   workers_ = std::make_unique<WorkerPool>(NumWorkers());
   backend_ = std::make_unique<Backend>(Backend{*engine_, metrics_, log_, *workers_, calls_});
   RASQ_RETURN_IF_ERROR(StartMetrics());
@@ -213,7 +213,7 @@ Server::~Server() = default;
 
 const std::string& Server::address() const { return impl_->address(); }
 const std::string& Server::metrics_address() const { return impl_->metrics_address(); }
-const Engine& Server::engine() const { return impl_->engine(); }
+const EngineGroup& Server::engine() const { return impl_->engine(); }
 const Log& Server::log() const { return impl_->log(); }
 absl::Status Server::Health() const { return impl_->engine().Health(); }
 void Server::Stop() { impl_->Stop(); }

@@ -15,7 +15,7 @@
 
 namespace rasq {
 
-class Engine;
+class EngineGroup;
 
 struct ServerOptions {
   EngineOptions engine;
@@ -42,7 +42,7 @@ class Server {
 
   const std::string& address() const;          // where it listens, with the port it has
   const std::string& metrics_address() const;  // empty: no metrics page
-  const Engine& engine() const;
+  const EngineGroup& engine() const;
   const Log& log() const;
   // OK, or the device's fault after which nothing works: stop, and start anew.
   absl::Status Health() const;

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "engine/engine.h"
+#include "engine/engine_group.h"
 #include "kernels/base/status.h"
 #include "server/convert.h"
 #include "server/generate_reactor.h"
@@ -12,7 +12,7 @@
 namespace rasq {
 namespace {
 
-absl::StatusOr<v1::CreateSessionResponse> Create(Engine& engine,
+absl::StatusOr<v1::CreateSessionResponse> Create(EngineGroup& engine,
                                                  const v1::CreateSessionRequest& request) {
   RASQ_ASSIGN_OR_RETURN(const CreateSessionRequest converted, FromProto(request));
   RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.CreateSession(converted));
@@ -21,7 +21,7 @@ absl::StatusOr<v1::CreateSessionResponse> Create(Engine& engine,
   return response;
 }
 
-absl::StatusOr<v1::GetSessionResponse> Get(const Engine& engine, const std::string& id) {
+absl::StatusOr<v1::GetSessionResponse> Get(const EngineGroup& engine, const std::string& id) {
   RASQ_RETURN_IF_ERROR(CheckSessionId(id));
   RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.GetSession(id));
   v1::GetSessionResponse response;
@@ -29,7 +29,7 @@ absl::StatusOr<v1::GetSessionResponse> Get(const Engine& engine, const std::stri
   return response;
 }
 
-absl::StatusOr<v1::ListSessionsResponse> List(const Engine& engine,
+absl::StatusOr<v1::ListSessionsResponse> List(const EngineGroup& engine,
                                               const v1::ListSessionsRequest& request) {
   RASQ_RETURN_IF_ERROR(CheckListSessions(request));
   RASQ_ASSIGN_OR_RETURN(SessionPage page,

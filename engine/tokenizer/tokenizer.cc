@@ -1,5 +1,6 @@
 #include "engine/tokenizer/tokenizer.h"
 
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -71,6 +72,26 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Parse(absl::string_view to
       .eos_token_id = file.eos_token_id,
       .add_bos = file.add_bos,
   });
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::OfBytes() {
+  constexpr absl::string_view kName = "the tokenizer of bytes";
+  // Words, though nothing is merged in them: text that comes in pieces is held back by the word.
+  const Json words = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+  absl::StatusOr<std::vector<Pattern>> patterns = ParsePreTokenizer(&words, kName);
+  RASQ_CHECK(patterns.ok());
+  std::vector<std::string> token_bytes;
+  std::array<int32_t, 256> byte_ids;
+  for (int byte = 0; byte < 256; ++byte) {
+    token_bytes.emplace_back(1, static_cast<char>(byte));
+    byte_ids[static_cast<size_t>(byte)] = byte;
+  }
+  auto impl = std::unique_ptr<Impl>(new Impl{.token_bytes = std::move(token_bytes),
+                                             .special = std::vector<bool>(256),
+                                             .added = AddedTokens({}),
+                                             .pre_tokenizer = PreTokenizer(*std::move(patterns)),
+                                             .bpe = Bpe(byte_ids, {}, {})});
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 

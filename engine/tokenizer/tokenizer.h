@@ -27,6 +27,8 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Parse(absl::string_view tokenizer_json,
                                                           absl::string_view config_json,
                                                           absl::string_view name);
+  // Ids 0 to 255 are the bytes, and there are no others: for models without a tokenizer of theirs.
+  static std::unique_ptr<Tokenizer> OfBytes();
   ~Tokenizer();
 
   // All methods may be called by many threads at once.

@@ -83,7 +83,7 @@ TEST(ServerProgramTest, SaysWhereItListensAndEndsWell) {
     Program program({"--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--device=cpu",
                      "--max-sessions=2", "--model", Model()});
     const std::string& text = program.ReadUntil("listening on ");
-    EXPECT_THAT(text, ContainsRegex("capacity 2 sessions of [0-9]+ bytes"));
+    EXPECT_THAT(text, ContainsRegex("capacity 2 sessions of [0-9]+ bytes and 4 working copies"));
     EXPECT_THAT(text, ContainsRegex("device cpu, dtype [a-z0-9]+, weights "));
     EXPECT_THAT(text, ContainsRegex("\nmetrics on 127\\.0\\.0\\.1:[0-9]+\n"));
     EXPECT_THAT(text, ContainsRegex("\nlistening on 127\\.0\\.0\\.1:[0-9]+\n"));
@@ -97,6 +97,13 @@ TEST(ServerProgramTest, ChecksItsConfiguration) {
   Program good({"--check-config", "--model", Model()});
   EXPECT_THAT(good.ReadAll(), HasSubstr("is good"));
   EXPECT_EQ(good.Wait(), 0);
+  const std::string shape = RASQ_SOURCE_DIR "/models/llama-3.1-8b-shape";
+  Program dummy({"--check-config", "--model", shape, "--load-format=dummy"});
+  EXPECT_THAT(dummy.ReadAll(), HasSubstr("is good"));
+  EXPECT_EQ(dummy.Wait(), 0);
+  Program no_weights({"--check-config", "--model", shape});
+  EXPECT_THAT(no_weights.ReadAll(), HasSubstr("rasq.safetensors"));
+  EXPECT_EQ(no_weights.Wait(), 1);
   Program no_model({"--check-config", "--model=/no/such/model"});
   EXPECT_THAT(no_model.ReadAll(), HasSubstr("/no/such/model"));
   EXPECT_EQ(no_model.Wait(), 1);

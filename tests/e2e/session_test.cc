@@ -138,6 +138,29 @@ TEST_F(SessionTest, DeleteWaitsForWorkInFlight) {
   EXPECT_EQ(Get("busy").error_code(), StatusCode::NOT_FOUND);
 }
 
+TEST_F(SessionTest, SeveralDevicesAreOneServer) {
+  ServerOptions options = TestServerOptions();
+  options.engine.ops.device = "cpu,cpu";
+  options.engine.max_sessions = 2;
+  StartServer(options);
+  for (const char* id : {"a", "b", "c", "d"}) {
+    ASSERT_TRUE(Create(id).ok());
+    ASSERT_TRUE(Append(id, "The miller waited by the empty quay. ").ok());
+    v1::GenerateRequest request = EndlessGeneration(id);
+    request.mutable_stop()->set_max_new_tokens(2);
+    EXPECT_TRUE(Generate(request).ok());
+  }
+  EXPECT_EQ(Create("e").error_code(), StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Create("b").error_code(), StatusCode::ALREADY_EXISTS);
+  grpc::ClientContext context;
+  v1::ListSessionsResponse list;
+  ASSERT_TRUE(
+      sessions().ListSessions(&WithDeadline(context), v1::ListSessionsRequest(), &list).ok());
+  EXPECT_EQ(list.sessions_size(), 4);
+  EXPECT_TRUE(Delete("d").ok());
+  EXPECT_TRUE(Create("e").ok());
+}
+
 TEST_F(SessionTest, ModelAndTokenizer) {
   StartServer();
   v1::GetModelResponse model;

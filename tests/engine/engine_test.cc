@@ -483,6 +483,39 @@ TEST(EngineStopTest, EndsWhatIsInFlight) {
   EXPECT_EQ(absorbed->Wait().status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST(EngineOptionsTest, SessionsByDevice) {
+  EngineOptions options = testing::ShippedModel();
+  options.max_sessions = EngineOptions().max_sessions;
+  EXPECT_EQ(testing::StartEngine(options)->model().session_slots, 16);
+}
+
+// More sessions have work than a step takes: they wait their turn, and come out as if alone.
+TEST(EngineOptionsTest, StreamsOfAStepAreLimited) {
+  EngineOptions options = testing::ShippedModel();
+  options.max_generations = 1;
+  options.max_full_sessions = 0;
+  options.max_batch_streams = 2;
+  const auto engine = testing::StartEngine(options);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (int i = 0; i < 6; ++i) {
+    const std::string session = CreateSession(*engine);
+    const auto ignore = [](const absl::StatusOr<AppendResult>&) {};
+    ASSERT_TRUE(
+        engine->Append({.session_id = session, .content = Prose(/*seed=*/5, 3000)}, ignore).ok());
+    GenerateRequest request{.session_id = session, .prompt = std::string(" The")};
+    request.stop = {.max_new_tokens = 4, .ignore_eos = true};
+    sinks.push_back(std::make_shared<CollectingSink>());
+    ASSERT_TRUE(engine->Generate(request, sinks.back()).ok());
+  }
+  const auto first = sinks.front()->Wait();
+  ASSERT_TRUE(first.ok()) << first.status();
+  for (const auto& sink : sinks) {
+    const auto answer = sink->Wait();
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_EQ(answer->ids(), first->ids());
+  }
+}
+
 TEST(EngineOptionsTest, FaultsNameTheField) {
   const auto create = [](auto change) {
     EngineOptions options = testing::ShippedModel();
@@ -491,9 +524,13 @@ TEST(EngineOptionsTest, FaultsNameTheField) {
   };
   using Code = absl::StatusCode;
   using O = EngineOptions;
-  ExpectError(create([](O& o) { o.max_sessions = 0; }), Code::kInvalidArgument, "max_sessions=0");
+  ExpectError(create([](O& o) { o.max_sessions = -2; }), Code::kInvalidArgument, "max_sessions=-2");
   ExpectError(create([](O& o) { o.max_batch_tokens = 64; }), Code::kInvalidArgument,
               "max_batch_tokens=64: must be at least 72");
+  ExpectError(create([](O& o) { o.max_batch_streams = 8; }), Code::kInvalidArgument,
+              "max_batch_streams=8: must be at least 9");
+  ExpectError(create([](O& o) { o.max_sessions = 0, o.device_reserve_bytes = int64_t{1} << 50; }),
+              Code::kResourceExhausted, "device_reserve_bytes=1125899906842624");
   ExpectError(create([](O& o) { o.ops.dtype = "int3"; }), Code::kInvalidArgument, "int3");
   ExpectError(create([](O& o) { o.model = "no/such/folder"; }), Code::kNotFound, "no/such/folder");
   ExpectError(create([](O& o) { o.ops.device = "cuda"; }), Code::kUnavailable, "librasq_cuda.so");

@@ -7,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/model_harness.h"
 
 namespace rasq {
 namespace {
@@ -17,8 +18,7 @@ constexpr int32_t kEos = 0;
 
 class OutputTextTest : public ::testing::Test {
  protected:
-  OutputTextTest()
-      : tokenizer_(*Tokenizer::Load(std::string(RASQ_SOURCE_DIR) + "/models/default")) {}
+  OutputTextTest() : tokenizer_(*Tokenizer::Load(testing::SourcePath("models/default"))) {}
 
   // Pushes the tokens of each word until the output stops; what came out, piece by piece.
   std::vector<std::string> Say(OutputText& output, const std::vector<std::string>& words) {
@@ -136,7 +136,7 @@ TEST_F(OutputTextTest, NothingStopsItBeforeMinNewTokens) {
 }
 
 TEST(GenerationTest, EvidenceIsRunsByTheirBestToken) {
-  const auto tokenizer = *Tokenizer::Load(std::string(RASQ_SOURCE_DIR) + "/models/default");
+  const auto tokenizer = *Tokenizer::Load(testing::SourcePath("models/default"));
   const auto id = [&](const char* text) { return tokenizer->Encode(text)[0]; };
   Generation generation;
   generation.request.evidence = 2;
@@ -156,7 +156,7 @@ TEST(GenerationTest, EvidenceIsRunsByTheirBestToken) {
 }
 
 TEST(GenerationTest, PenaltiesSeePromptAndOutput) {
-  const auto tokenizer = *Tokenizer::Load(std::string(RASQ_SOURCE_DIR) + "/models/default");
+  const auto tokenizer = *Tokenizer::Load(testing::SourcePath("models/default"));
   Generation generation;
   generation.request.sampling.presence_penalty = 0.5;
   generation.request.stop = {.min_new_tokens = 1, .stop_token_ids = {9}};

@@ -209,6 +209,9 @@ TEST(MemoryConfigTest, ReadsEveryField) {
   EXPECT_EQ(memory->budget, 8);
   EXPECT_EQ(memory->index_dim, 16);
   EXPECT_EQ(memory->compressed_dim, 8);
+  EXPECT_EQ(memory->num_clusters, 0);
+  EXPECT_EQ(memory->read_clusters, 8);
+  EXPECT_EQ(memory->cluster_min_entries, 128);
   EXPECT_TRUE(memory->has_memory());
   EXPECT_EQ(memory->retrieval_layers, (std::vector<int32_t>{1, 2}));
   EXPECT_EQ(memory->RetrievalIndex(0), -1);
@@ -216,6 +219,16 @@ TEST(MemoryConfigTest, ReadsEveryField) {
   EXPECT_EQ(memory->RetrievalIndex(2), 1);
   EXPECT_EQ(memory->RetrievalIndex(3), 1);
   EXPECT_EQ(MemoryConfig().RetrievalIndex(3), -1);
+}
+
+TEST(MemoryConfigTest, ReadsClusters) {
+  json config = Memory();
+  config.merge_patch({{"clusters", 32}, {"read_clusters", 4}, {"cluster_min_entries", 6}});
+  const auto memory = ParseMemoryConfig(config.dump(), ParseOk(Qwen3()));
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_EQ(memory->num_clusters, 32);
+  EXPECT_EQ(memory->read_clusters, 4);
+  EXPECT_EQ(memory->cluster_min_entries, 6);
 }
 
 class MemoryConfigFaultTest : public testing::TestWithParam<Fault> {};
@@ -244,7 +257,10 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"LayerTwice", R"({"retrieval_layers": [1, 1]})", "retrieval_layers=1"},
         Fault{"LayerRange", R"({"retrieval_layers": [4]})", "retrieval_layers=4"},
         Fault{"IndexDim", R"({"retrieval_dim": 1000000})", "retrieval_dim=1000000"},
-        Fault{"CompressedDim", R"({"compressed_dim": 8.5})", "compressed_dim=8.5"}),
+        Fault{"CompressedDim", R"({"compressed_dim": 8.5})", "compressed_dim=8.5"},
+        Fault{"Clusters", R"({"clusters": 65})", "clusters=65"},
+        Fault{"ReadClusters", R"({"read_clusters": 0})", "read_clusters=0"},
+        Fault{"ClusterMinEntries", R"({"cluster_min_entries": -1})", "cluster_min_entries=-1"}),
     NameOf);
 
 }  // namespace

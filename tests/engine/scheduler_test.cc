@@ -11,7 +11,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-constexpr SchedulerLimits kLimits{.max_rows = 256, .max_segments = 32, .quantum = 64};
+constexpr SchedulerLimits kLimits{
+    .max_rows = 256, .max_segments = 32, .max_streams = 300, .quantum = 64};
 
 std::vector<int32_t> Parts(int count, int32_t tokens) {
   return std::vector<int32_t>(count, tokens);
@@ -27,14 +28,28 @@ TEST(SchedulerTest, DecodingComesFirst) {
   std::vector<Flow> flows = {{.key = 1, .parts = Parts(10, 64)}};
   SchedulerTurn turn;
   EXPECT_THAT(PlanStep(100, kLimits, flows, turn), ElementsAre(2));  // 156 rows are left
-  EXPECT_THAT(PlanStep(256, {.max_rows = 256, .max_segments = 300, .quantum = 64}, flows, turn),
-              ElementsAre(0));
+  EXPECT_THAT(
+      PlanStep(256, {.max_rows = 256, .max_segments = 300, .max_streams = 300, .quantum = 64},
+               flows, turn),
+      ElementsAre(0));
 }
 
 TEST(SchedulerTest, SegmentsAreLimited) {
   std::vector<Flow> flows = {{.key = 1, .parts = Parts(100, 1)}};
   SchedulerTurn turn;
   EXPECT_THAT(PlanStep(2, kLimits, flows, turn), ElementsAre(30));
+}
+
+TEST(SchedulerTest, StreamsAreLimitedAndTakeTurns) {
+  const SchedulerLimits limits{
+      .max_rows = 256, .max_segments = 32, .max_streams = 3, .quantum = 64};
+  std::vector<Flow> flows;
+  for (int64_t key = 1; key <= 5; ++key) flows.push_back({.key = key, .parts = Parts(2, 10)});
+  SchedulerTurn turn;
+  EXPECT_THAT(PlanStep(1, limits, flows, turn), ElementsAre(2, 2, 0, 0, 0));
+  EXPECT_THAT(PlanStep(1, limits, flows, turn), ElementsAre(0, 0, 2, 2, 0));
+  EXPECT_THAT(PlanStep(3, limits, flows, turn), ElementsAre(0, 0, 0, 0, 0));
+  EXPECT_THAT(PlanStep(0, limits, flows, turn), ElementsAre(2, 2, 0, 0, 2));
 }
 
 TEST(SchedulerTest, NothingToDo) {
@@ -62,8 +77,8 @@ TEST(SchedulerTest, FlowsShareEqually) {
       flows.push_back(
           {.key = static_cast<int64_t>(i), .parts = Parts(300, sizes[i]), .deficit = deficits[i]});
     }
-    const std::vector<int32_t> plan =
-        PlanStep(0, {.max_rows = 230, .max_segments = 1000, .quantum = 64}, flows, turn);
+    const std::vector<int32_t> plan = PlanStep(
+        0, {.max_rows = 230, .max_segments = 1000, .max_streams = 300, .quantum = 64}, flows, turn);
     int64_t rows = 0;
     for (size_t i = 0; i < sizes.size(); ++i) {
       sent[i] += int64_t{plan[i]} * sizes[i];

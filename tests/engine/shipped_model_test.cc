@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
 
@@ -23,10 +24,7 @@ using testing::RelativeError;
 using testing::SourcePath;
 using testing::TestStream;
 
-class ShippedModelTest : public ::testing::TestWithParam<std::string> {
- protected:
-  bool is_float32() const { return GetParam() == "float32"; }
-};
+using ShippedModelTest = testing::BackendTest;
 
 TEST_P(ShippedModelTest, StreamAgreesWithReference) {
   auto file = SafetensorsFile::Open(SourcePath("tests/testdata/stream.safetensors"));
@@ -35,7 +33,7 @@ TEST_P(ShippedModelTest, StreamAgreesWithReference) {
   const std::vector<float> want = *Expected(**file, "logits_at_segment_ends").ToFloats();
   const std::vector<int32_t> positions = *Expected(**file, "buffer_positions").ToInts();
 
-  ModelHarness harness({.checkpoint = "models/default", .dtype = GetParam()});
+  ModelHarness harness({.checkpoint = "models/default", .backend = GetParam()});
   const int64_t vocab = harness.model().config().vocab;
   TestStream stream = harness.NewStream();
   double worst = 0;
@@ -53,10 +51,10 @@ TEST_P(ShippedModelTest, StreamAgreesWithReference) {
   // float32 differs by the order of sums. bfloat16 rounds each product's inputs to 2^-9, and eight
   // layers of two such roundings add up like a random walk: 2^-9 * sqrt(8 * 4) ~ 0.011, and where a
   // retrieval's choice tips over, some times that.
-  EXPECT_LT(worst, is_float32() ? 1e-4 : 0.1);
+  EXPECT_LT(worst, is_rough() ? 0.1 : 1e-4);
   harness.Run(stream, {0});  // the last segment's entries enter when the next one begins
   std::vector<int32_t> got = harness.EntryPositions(stream);
-  if (is_float32()) {
+  if (!is_rough()) {
     EXPECT_THAT(got, ::testing::UnorderedElementsAreArray(positions));
   } else {  // rounding may swap entries whose gates are all but equal
     std::vector<int32_t> same, sorted = positions;
@@ -64,7 +62,7 @@ TEST_P(ShippedModelTest, StreamAgreesWithReference) {
     std::sort(got.begin(), got.end());
     std::set_intersection(got.begin(), got.end(), sorted.begin(), sorted.end(),
                           std::back_inserter(same));
-    std::cout << "bfloat16: " << same.size() << " of " << positions.size()
+    std::cout << GetParam() << ": " << same.size() << " of " << positions.size()
               << " buffer positions are those of float32\n";
     EXPECT_GT(same.size(), positions.size() * 95 / 100);
   }
@@ -108,8 +106,8 @@ TEST_P(ShippedModelTest, AnswersAsReference) {
   EXPECT_EQ(same_answers, asked);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ShippedModelTest, ::testing::Values("float32", "bfloat16"),
-                         [](const auto& param_info) { return param_info.param; });
+INSTANTIATE_TEST_SUITE_P(All, ShippedModelTest, ::testing::Values("float32", "bfloat16", "cuda"),
+                         testing::BackendName);
 
 }  // namespace
 }  // namespace rasq

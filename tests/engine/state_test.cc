@@ -1,6 +1,7 @@
 // Layout of states, the pool of their slots, and the pseudo-inverse that reads compressed entries.
 #include <cstdint>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace {
 using testing::ModelHarness;
 
 TEST(StateLayoutTest, PartsDoNotOverlapAndAddUp) {
-  ModelHarness harness({.checkpoint = "models/default", .dtype = "float32"});
+  ModelHarness harness({.checkpoint = "models/default", .backend = "float32"});
   const auto layout = *MakeStateLayout(Strategy::kRasq, harness.model().config(), harness.memory(),
                                        DType::kFloat32, /*full_context_tokens=*/0);
   std::set<int64_t> offsets;
@@ -40,6 +41,36 @@ TEST(StateLayoutTest, PartsDoNotOverlapAndAddUp) {
   const int64_t index = int64_t{1024} * 64 * 4 * 2;
   EXPECT_GT(layout.bytes, exact + entries + index);
   EXPECT_LT(layout.bytes, (exact + entries + index) * 12 / 10);
+}
+
+// models/README.md tells these numbers.
+TEST(StateLayoutTest, BytesOfTheShapes) {
+  for (const auto& [name, bytes] :
+       {std::pair("llama-3.1-8b-shape", 170'400'512), std::pair("qwen2.5-7b-shape", 75'733'760)}) {
+    const auto checkpoint =
+        Checkpoint::Open(testing::SourcePath(std::string("models/") + name), LoadFormat::kDummy);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    const auto layout = MakeStateLayout(Strategy::kRasq, (*checkpoint)->model(),
+                                        (*checkpoint)->memory(), DType::kBfloat16, 0);
+    ASSERT_TRUE(layout.ok()) << layout.status();
+    EXPECT_EQ(layout->bytes, bytes) << name;
+  }
+}
+
+TEST(SlotPoolTest, AsManyAsFit) {
+  SlotRoom room{.free_bytes = 1000, .reserve_bytes = 100, .other_bytes = 250, .slot_bytes = 200};
+  EXPECT_EQ(*SlotsThatFit(room), 3);
+  room.free_bytes = 950;
+  EXPECT_EQ(*SlotsThatFit(room), 3);
+  room.free_bytes = 550;
+  EXPECT_EQ(*SlotsThatFit(room), 1);
+  room.free_bytes = 549;
+  const absl::Status status = SlotsThatFit(room).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("549 bytes are free"), absl::string_view::npos) << status;
+  EXPECT_NE(status.message().find("550 are needed"), absl::string_view::npos) << status;
+  room.free_bytes = int64_t{1} << 50;
+  EXPECT_EQ(*SlotsThatFit(room), 1 << 20);
 }
 
 TEST(StateLayoutTest, AStrategyWithMemoryNeedsAnAdapter) {

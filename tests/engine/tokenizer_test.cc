@@ -44,6 +44,21 @@ TEST(TokenizerTest, MergesByRank) {
   EXPECT_EQ(Words(*tokenizer, "\xE6\xBC\xA2"), (Strings{"\xE6\xBC\xA2"}));
 }
 
+TEST(TokenizerTest, OfBytes) {
+  const auto tokenizer = Tokenizer::OfBytes();
+  EXPECT_EQ(tokenizer->vocab_size(), 256);
+  EXPECT_EQ(tokenizer->bos_token_id(), -1);
+  EXPECT_EQ(tokenizer->Encode("a \xC3\xA9\xFF"),
+            (std::vector<int32_t>{'a', ' ', 0xC3, 0xA9, 0xFF}));
+  EXPECT_EQ(tokenizer->Decode({0xC3, 0xA9, '!'}), "\xC3\xA9!");
+  TextStream stream(tokenizer.get());
+  std::vector<int32_t> tokens;
+  stream.Append("to b", tokens);
+  EXPECT_EQ(tokens, (std::vector<int32_t>{'t', 'o'}));
+  stream.Finish(tokens);
+  EXPECT_EQ(tokens, (std::vector<int32_t>{'t', 'o', ' ', 'b'}));
+}
+
 TEST(TokenizerTest, LongWordsMergeAsShortOnesDo) {
   const auto tokenizer = Parse(SmallTokenizerJson(kGpt2PreTokenizer));
   for (const int size : {31, 32, 33, 64, 1000, 4096}) {

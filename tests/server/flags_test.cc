@@ -51,7 +51,8 @@ TEST(FlagsTest, EveryKindOfValue) {
   const absl::StatusOr<Flags> flags =
       ParseFlags({"--listen=[::1]:0", "--metrics-listen=", "--reflection", "--insecure=false",
                   "--default-ttl", "90m", "--log-format", "json", "--device", "cuda:1", "--dtype",
-                  "bfloat16", "--max-backlog-tokens", "5000000000"},
+                  "bfloat16", "--max-backlog-tokens", "5000000000", "--load-format=dummy",
+                  "--device-reserve-bytes=6000000000", "--max-batch-streams", "64"},
                  {});
   ASSERT_TRUE(flags.ok()) << flags.status();
   EXPECT_EQ(flags->server.listen, "[::1]:0");
@@ -63,14 +64,19 @@ TEST(FlagsTest, EveryKindOfValue) {
   EXPECT_EQ(flags->server.engine.ops.device, "cuda:1");
   EXPECT_EQ(flags->server.engine.ops.dtype, "bfloat16");
   EXPECT_EQ(flags->server.engine.max_backlog_tokens, 5000000000);
+  EXPECT_EQ(flags->server.engine.load_format, LoadFormat::kDummy);
+  EXPECT_EQ(flags->server.engine.device_reserve_bytes, 6000000000);
+  EXPECT_EQ(flags->server.engine.max_batch_streams, 64);
 }
 
 TEST(FlagsTest, ErrorsNameTheSource) {
   EXPECT_THAT(ErrorOf(ParseFlags({"--no-such"}, {})), HasSubstr("--no-such: unknown flag"));
   EXPECT_THAT(ErrorOf(ParseFlags({"listen"}, {})), HasSubstr("listen: not a flag"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--listen"}, {})), HasSubstr("--listen: needs a value"));
-  EXPECT_THAT(ErrorOf(ParseFlags({"--max-sessions=0"}, {})),
-              HasSubstr("--max-sessions=0: must be a whole number from 1"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--max-sessions=-2"}, {})),
+              HasSubstr("--max-sessions=-2: must be a whole number from -1"));
+  EXPECT_THAT(ErrorOf(ParseFlags({}, {{"RASQ_LOAD_FORMAT", "gguf"}})),
+              HasSubstr("RASQ_LOAD_FORMAT=gguf: must be one of checkpoint|dummy"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--reflection=perhaps"}, {})), HasSubstr("true or false"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--dtype=int3"}, {})),
               HasSubstr("must be one of auto|float32|bfloat16"));
@@ -106,10 +112,13 @@ TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
                            "--reflection",
                            "--max-message-bytes BYTES  (default 33554432)",
                            "--model",
-                           "--device auto|cpu|cuda[:N]  (default auto)",
+                           "--load-format checkpoint|dummy  (default checkpoint)",
+                           "--device auto|cpu|cuda[:N][,cuda:N...]|cuda:all  (default auto)",
                            "--dtype auto|float32|bfloat16",
                            "--threads",
-                           "--max-sessions",
+                           "--max-sessions N  (default -1)",
+                           "--device-reserve-bytes BYTES  (default 536870912)",
+                           "--max-batch-streams N  (default 256)",
                            "--max-generations",
                            "--max-full-sessions",
                            "--full-context-tokens",

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "tests/support/backends.h"
 #include "tests/support/model_harness.h"
 
 namespace rasq::testing {
@@ -43,9 +44,9 @@ void CollectingSink::WaitForTokens(size_t count) {
   while (!done_ && answer_.tokens.size() < count) changed_.Wait(mu_);
 }
 
-EngineOptions ShippedModel(const std::string& dtype) {
+EngineOptions ShippedModel(const std::string& backend) {
   return {.model = SourcePath("models/default"),
-          .ops = {.device = "cpu", .dtype = dtype},
+          .ops = BackendOptions(backend),
           .max_sessions = 8,
           .max_generations = 4,
           .max_full_sessions = 1,

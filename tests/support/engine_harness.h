@@ -61,8 +61,8 @@ class Pending {
   std::unique_ptr<T> value_ ABSL_GUARDED_BY(mu_);
 };
 
-// Options of the shipped model with few slots; float32 unless said otherwise.
-EngineOptions ShippedModel(const std::string& dtype = "float32");
+// Options of the shipped model with few slots, on a backend of backends.h.
+EngineOptions ShippedModel(const std::string& backend = "float32");
 
 // Dies if the engine does not come up.
 std::unique_ptr<Engine> StartEngine(const EngineOptions& options,

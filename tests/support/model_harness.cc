@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "kernels/base/status.h"
+#include "tests/support/backends.h"
 
 namespace rasq::testing {
 namespace {
@@ -19,15 +21,20 @@ T OrDie(absl::StatusOr<T> value) {
 
 }  // namespace
 
+// The variable is for programs that run where the tree they were built from is not.
 std::string SourcePath(const std::string& relative) {
-  return std::string(RASQ_SOURCE_DIR) + "/" + relative;
+  const char* folder = std::getenv("RASQ_SOURCE_DIR");
+  return std::string(folder != nullptr ? folder : RASQ_SOURCE_DIR) + "/" + relative;
 }
 
 ModelHarness::ModelHarness(const HarnessOptions& options) : full_context_(options.full_context) {
   checkpoint_ = OrDie(Checkpoint::Open(SourcePath(options.checkpoint)));
-  ops_ = OrDie(OpenOps({.device = "cpu", .dtype = options.dtype}));
+  ops_ = OrDie(OpenOps(BackendOptions(options.backend)));
   MemoryConfig memory = checkpoint_->memory();
   if (options.capacity > 0) memory.capacity = options.capacity;
+  memory.num_clusters = options.num_clusters;
+  memory.read_clusters = options.read_clusters;
+  memory.cluster_min_entries = options.cluster_min_entries;
   model_ = OrDie(Model::Create(
       *checkpoint_, memory,
       {.max_streams = options.max_streams, .max_rows = options.max_rows, .max_samples = 4}, *ops_));

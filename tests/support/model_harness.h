@@ -1,4 +1,4 @@
-// A model on the CPU with streams of its own, without engine or scheduler: for tests that compare
+// A model with streams of its own, without engine or scheduler: for tests that compare
 // tensors.
 #pragma once
 
@@ -19,9 +19,12 @@ namespace rasq::testing {
 std::string SourcePath(const std::string& relative);
 
 struct HarnessOptions {
-  std::string checkpoint;  // below the repository's root
-  std::string dtype = "float32";
-  int32_t capacity = 0;  // 0: the checkpoint's
+  std::string checkpoint;           // below the repository's root
+  std::string backend = "float32";  // of backends.h
+  int32_t capacity = 0;             // 0: the checkpoint's
+  int32_t num_clusters = 0;
+  int32_t read_clusters = 8;
+  int32_t cluster_min_entries = 128;
   int32_t max_rows = 512;
   int32_t max_streams = 4;
   int32_t full_context = 1024;
