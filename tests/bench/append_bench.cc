@@ -17,6 +17,7 @@
 #include "engine/tokenizer/tokenizer.h"
 #include "kernels/base/status.h"
 #include "kernels/ops.h"
+#include "tests/bench/token_costs.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
 
@@ -51,25 +52,6 @@ double MeasureCeiling(const OpsOptions& options) {
     best = std::min(best, SecondsSince(start));
   }
   return 2.0 * kRows * kIn * kOut / best;
-}
-
-// Floating-point operations that one appended token takes, once its window and buffer are full:
-// products with weights, attention, retrieval, compression. Counted from the shapes.
-double FlopsPerToken(const ModelConfig& m, const MemoryConfig& r) {
-  const double q = double{1} * m.num_heads * m.head_dim,
-               kv = double{1} * m.num_kv_heads * m.head_dim;
-  const double projections =
-      2.0 * m.hidden * (q + 2 * kv) + 2.0 * q * m.hidden + 3 * 2.0 * m.hidden * m.intermediate;
-  const double own_segment = (r.segment + 1) / 2.0;
-  const double exact = r.sinks + r.window + own_segment;
-  double flops = m.num_layers * (projections + 4.0 * exact * q);
-  const double memory_layers = m.num_layers - r.retrieval_layers.front();
-  const double compressed = double{1} * m.num_heads * r.compressed_dim;
-  flops += memory_layers *
-           (4.0 * r.budget * compressed + 4.0 * q * r.compressed_dim + 4.0 * kv * r.compressed_dim);
-  flops +=
-      r.retrieval_layers.size() * (2.0 * r.capacity * r.index_dim + 4.0 * m.hidden * r.index_dim);
-  return flops;
 }
 
 struct BenchOptions {

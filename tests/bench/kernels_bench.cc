@@ -227,7 +227,7 @@ struct StreamWorld {
     rotation = RandomFloats(std::max(rows, staged) * kDim, 8);
     memory_rotation = RandomFloats(batch.num_segments * kDim, 9);
     sink_rotation = RandomFloats(batch.num_segments * kShape.sink_rows * kDim, 10);
-    up = RandomFloats(kKvHeads * kDim * kCompressed, 11);
+    up = Elements(type, RandomFloats(kKvHeads * kDim * kCompressed, 11));
     per_head = RandomFloats(kHeads, 12, 0.1f);
     priority.assign(staged, 500);
     staged_gate.assign(staged, -1);
@@ -257,8 +257,8 @@ struct StreamWorld {
   StreamBatch batch;
   std::vector<std::byte> state;
   int64_t ring_v, sink_k, sink_v, entry_k, entry_v, index, query_ring, table, selection, stride;
-  Elements q, k, v, out, queries, staged_k, staged_v, staged_index;
-  std::vector<float> rotation, memory_rotation, sink_rotation, up, per_head, staged_gate, row_gate,
+  Elements q, k, v, out, up, queries, staged_k, staged_v, staged_index;
+  std::vector<float> rotation, memory_rotation, sink_rotation, per_head, staged_gate, row_gate,
       score, key, selected_score, selected_gate;
   std::vector<double> priority;
   std::vector<int32_t> staged_token, born, died, row_token, slot, count, selected_row;
@@ -381,6 +381,37 @@ void BM_SelectEntries(benchmark::State& state) {
 }
 BENCHMARK(BM_SelectEntries)->UseRealTime();
 
+void BM_ClusterEntries(benchmark::State& state) {
+  constexpr int32_t kClusters = 32, kRounds = 2;
+  StreamWorld w(512);
+  const ClusterLayout layout =
+      MakeClusterLayout(kClusters, kCompressed, kShape.max_selected, w.type);
+  std::vector<std::byte> clusters(w.batch.num_segments * kKvHeads * layout.head_bytes);
+  for (auto _ : state) {
+    Must(Backend().ClusterEntries({.batch = w.batch,
+                                   .shape = kShape,
+                                   .element = w.type,
+                                   .num_kv_heads = kKvHeads,
+                                   .compressed_dim = kCompressed,
+                                   .rounds = kRounds,
+                                   .selected = w.selected,
+                                   .entry_k_offset = w.entry_k,
+                                   .entry_v_offset = w.entry_v,
+                                   .staged_k = w.staged_k.data(),
+                                   .staged_v = w.staged_v.data(),
+                                   .clusters = {.segments = clusters.data(),
+                                                .state_offset = 0,
+                                                .num_clusters = kClusters,
+                                                .read_clusters = 8,
+                                                .min_entries = 0,
+                                                .layout = layout}}));
+  }
+  // A difference, a square and a sum of every entry, cluster and dimension.
+  ReportFlops(state, 3.0 * w.batch.num_segments * kKvHeads * kShape.max_selected * kClusters *
+                         kCompressed * (kRounds + 1));
+}
+BENCHMARK(BM_ClusterEntries)->UseRealTime();
+
 void BM_ReplaceEntries(benchmark::State& state) {
   StreamWorld w(512);
   int32_t num_replaced = 0;
@@ -426,7 +457,7 @@ void BM_RotationTable(benchmark::State& state) {
 BENCHMARK(BM_RotationTable)->Arg(512)->Arg(1)->UseRealTime();
 
 void BM_Sample(benchmark::State& state) {
-  const auto logits = RandomFloats(kVocab, 1, 8);
+  auto logits = RandomFloats(kVocab, 1, 8);
   SamplePolicy policy;
   policy.temperature = state.range(0) != 0 ? 0.8f : 0.0f;
   policy.top_p = state.range(0) != 0 ? 0.95f : 1.0f;
