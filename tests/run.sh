@@ -46,7 +46,8 @@ if wants 1; then
   build cpu
   say "All tests of the release build"
   run cpu
-  if command -v nvcc >/dev/null; then
+  if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
+    PATH=$PATH:/usr/local/cuda/bin
     say "CUDA backend"
     build cuda rasq_cuda
   fi
