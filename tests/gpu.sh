@@ -34,7 +34,7 @@ for name in $parts; do
     tests)
       part tests "$programs/kernels_test" --gtest_brief=1 --gtest_filter='*Cuda*'
       part tests "$programs/engine_test" --gtest_brief=1 \
-        --gtest_filter='*InvariantsTest*/cuda:*DevicesTest*/cuda'
+        --gtest_filter='*InvariantsTest*/cuda:*DevicesTest*/cuda:*Clusters*/cuda'
       ;;
     answers)
       part answers "$programs/engine_test" --gtest_brief=1 \
