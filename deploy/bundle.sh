@@ -46,9 +46,10 @@ if ((tests)); then
   for program in "$build"/bin/{kernels_test,engine_test,*_bench}; do
     install --strip "$program" "$bundle/bin"
   done
-  # Laid out as the source tree is: RASQ_SOURCE_DIR=share/rasq stands in for it.
+  # Laid out as the source tree is, for which it stands in.
   mkdir -p "$share"/{models,tests/bench}
   cp -r "$source_dir/tests/testdata" "$share/tests"
+  cp "$source_dir/tests/gpu.sh" "$share/tests"
   cp "$source_dir/tests/bench/full_kv_baseline.py" "$share/tests/bench"
   for shape in "$source_dir"/models/*-shape; do cp -r "$shape" "$share/models"; done
 fi
