@@ -31,6 +31,13 @@ const dnnl::engine& CpuEngine() {
   return engine;
 }
 
+// Held where products are described, since descriptions are shared inside oneDNN: its own lock is
+// one that ThreadSanitizer cannot see.
+Mutex& DescriptionMutex() {
+  static Mutex mu;
+  return mu;
+}
+
 dnnl::matmul::primitive_desc Describe(const ProductShape& s, const memory::desc& w) {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -219,10 +226,7 @@ void RunProduct(const ProductShape& shape, const void* x, const void* w, float* 
   auto found = mine.products.find(shape);
   if (found == mine.products.end()) {
     if (mine.products.size() >= kMaxProducts) mine.products.clear();
-    // One at a time, since descriptions are shared inside oneDNN: its own lock is one that
-    // ThreadSanitizer cannot see.
-    static Mutex mu;
-    MutexLock lock(mu);
+    MutexLock lock(DescriptionMutex());
     found = mine.products.emplace(shape, Product(shape)).first;
   }
   found->second.Run(mine.stream, mine.scratch, x, w, y);
@@ -239,11 +243,13 @@ void LimitInstructionSet() {
 }
 
 int64_t PackedWeightBytes(DType type, int64_t columns, int64_t inner) noexcept {
+  MutexLock lock(DescriptionMutex());
   return static_cast<int64_t>(WeightDesc(PackedShape(type, kPackRows, columns, inner)).get_size());
 }
 
 void PackWeight(DType type, int64_t columns, int64_t inner, const float* weight,
                 void* packed) noexcept {
+  MutexLock lock(DescriptionMutex());
   const memory::desc plain({inner, columns}, memory::data_type::f32, memory::format_tag::ba);
   memory from(plain, CpuEngine(), const_cast<float*>(weight));
   memory to(WeightDesc(PackedShape(type, kPackRows, columns, inner)), CpuEngine(), packed);
