@@ -16,7 +16,6 @@ namespace {
 
 constexpr int kWarpKeys = kTileKeys / kFewWarps;  // of each tile
 constexpr int kStages = 2;
-constexpr float kLog2E = 1.4426950408889634f;
 
 // A stage holds a tile of exact keys and values; or one of entries, which are narrower, and beside
 // it a kv head's P^+.

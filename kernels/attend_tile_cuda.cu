@@ -15,7 +15,6 @@ constexpr int kThreads = 32 * kWarps;
 constexpr int kWarpQueries = 16;
 constexpr int kTileQueries = kWarps * kWarpQueries;
 constexpr int kStages = 3;
-constexpr float kLog2E = 1.4426950408889634f;
 
 template <int kDim, int kNarrow>
 struct TileShared {

@@ -12,6 +12,7 @@
 namespace rasq {
 
 inline constexpr int kTileKeys = 64;
+inline constexpr float kLog2E = 1.4426950408889634f;
 
 // Rotates a head's piece and its mate, kPieceElements pairs, on their way to a tile's row. `sign`
 // -1 rotates back.

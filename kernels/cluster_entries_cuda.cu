@@ -10,6 +10,7 @@
 #include "kernels/base/status.h"
 #include "kernels/block_reduce_cuda.h"
 #include "kernels/cluster_entries.h"
+#include "kernels/row_loops_cuda.h"
 #include "kernels/stream_batch_cuda.h"
 
 namespace rasq {
@@ -328,9 +329,7 @@ SharedSizes SizesOf(const ClusterEntriesArgs& a) {
 absl::Status ClusterEntriesCuda(const ClusterEntriesArgs& a, Stream stream) {
   constexpr char kOp[] = "ClusterEntries";
   RASQ_RETURN_IF_ERROR(ValidateClusterEntries(a));
-  if (a.element != DType::kBfloat16) {
-    return absl::UnimplementedError("ClusterEntries: element=float32");
-  }
+  RASQ_RETURN_IF_ERROR(RequireBfloat16("ClusterEntries", a.element));
   // Rows are read in pieces of 16 bytes, and centroids fit shared memory beside the lists.
   if (a.compressed_dim % kPieceElements != 0 || a.compressed_dim > 128) {
     return BadArgument(kOp, "compressed_dim", a.compressed_dim);

@@ -4,12 +4,7 @@
 
 #include <cstdint>
 
-// nvcc compiles a function for the GPU only if told to.
-#ifdef __CUDACC__
-#define RASQ_HOST_DEVICE __host__ __device__
-#else
-#define RASQ_HOST_DEVICE
-#endif
+#include "kernels/base/host_device.h"
 
 namespace rasq {
 

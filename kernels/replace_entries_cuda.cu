@@ -444,10 +444,7 @@ __global__ void __launch_bounds__(kThreads) ReplaceEntriesKernel(ReplaceEntriesA
 template <typename Table>
 absl::Status Launch(const ReplaceEntriesArgs& a, Stream stream) {
   const auto bytes = static_cast<int>(SharedBytes(a.shape.capacity, Table::kBytesOfSlot));
-  RASQ_RETURN_IF_ERROR(
-      CudaStatus(cudaFuncSetAttribute(ReplaceEntriesKernel<Table>,
-                                      cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-                 "ReplaceEntries"));
+  RASQ_RETURN_IF_ERROR(AllowShared(ReplaceEntriesKernel<Table>, bytes));
   ReplaceEntriesKernel<Table>
       <<<static_cast<unsigned>(a.batch.num_chunks), kThreads, bytes, stream>>>(a);
   return LaunchStatus("ReplaceEntries");

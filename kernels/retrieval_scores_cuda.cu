@@ -6,6 +6,7 @@
 #include "kernels/base/cuda_status.h"
 #include "kernels/base/status.h"
 #include "kernels/retrieval_scores.h"
+#include "kernels/row_loops_cuda.h"
 #include "kernels/stream_batch_cuda.h"
 #include "kernels/tensor_tile_cuda.h"
 
@@ -199,9 +200,7 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
 
 absl::Status RetrievalScoresCuda(const RetrievalScoresArgs& a, Stream stream) {
   RASQ_RETURN_IF_ERROR(ValidateRetrievalScores(a));
-  if (a.element != DType::kBfloat16) {
-    return absl::UnimplementedError("RetrievalScores: element=float32");
-  }
+  RASQ_RETURN_IF_ERROR(RequireBfloat16("RetrievalScores", a.element));
   // Rows are read in pieces of 16 bytes, and a query tile has to fit.
   if (a.index_dim % 8 != 0 || a.index_dim > 256) {
     return BadArgument("RetrievalScores", "index_dim", a.index_dim);

@@ -465,10 +465,7 @@ absl::Status SampleCuda(const SampleArgs& a, Stream stream) {
   RASQ_RETURN_IF_ERROR(
       CheckRange("Sample", "max_alternatives", a.max_alternatives, 0, kMostAlternatives));
   if (a.rows == 0) return absl::OkStatus();
-  RASQ_RETURN_IF_ERROR(
-      CudaStatus(cudaFuncSetAttribute(SampleKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(kSharedBytes)),
-                 "Sample"));
+  RASQ_RETURN_IF_ERROR(AllowShared(SampleKernel, static_cast<int>(kSharedBytes)));
   const int id_bits = std::bit_width(static_cast<uint64_t>(a.vocab - 1));
   SampleKernel<<<static_cast<unsigned>(a.rows), kThreads, kSharedBytes, stream>>>(a, id_bits);
   return LaunchStatus("Sample");

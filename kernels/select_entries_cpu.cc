@@ -7,6 +7,7 @@
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
 #include "kernels/select_entries.h"
+#include "kernels/state_selection.h"
 #include "kernels/stream_batch_cpu.h"
 
 namespace rasq {
@@ -70,22 +71,6 @@ void Choose(const SelectEntriesArgs& a, int64_t index) {
     out.position[first + i] = position[live[i]];
   }
 }
-
-// The selection of a chunk's open segment, in its state.
-struct StateSelection {
-  StateSelection(const SelectEntriesArgs& a, const StreamChunk& c)
-      : count(reinterpret_cast<int32_t*>(c.state + a.state.count)),
-        row(reinterpret_cast<int32_t*>(c.state + a.state.row)),
-        score(reinterpret_cast<float*>(c.state + a.state.score)),
-        log_gate(reinterpret_cast<float*>(c.state + a.state.log_gate)),
-        position(reinterpret_cast<int64_t*>(c.state + a.state.position)) {}
-
-  int32_t* count;
-  int32_t* row;
-  float* score;
-  float* log_gate;
-  int64_t* position;
-};
 
 // Takes up what was chosen when the segment began.
 void Recall(const SelectEntriesArgs& a, int64_t index) {

@@ -11,6 +11,7 @@
 #include "kernels/base/status.h"
 #include "kernels/block_reduce_cuda.h"
 #include "kernels/select_entries.h"
+#include "kernels/state_selection.h"
 #include "kernels/stream_batch_cuda.h"
 
 namespace rasq {
@@ -229,22 +230,6 @@ __device__ void Choose(const SelectEntriesArgs& a, const StreamChunk& c, const R
   }
 }
 
-// The selection of a chunk's open segment, in its state.
-struct StateSelection {
-  __device__ StateSelection(const SelectEntriesArgs& a, const StreamChunk& c)
-      : count(reinterpret_cast<int32_t*>(c.state + a.state.count)),
-        row(reinterpret_cast<int32_t*>(c.state + a.state.row)),
-        score(reinterpret_cast<float*>(c.state + a.state.score)),
-        log_gate(reinterpret_cast<float*>(c.state + a.state.log_gate)),
-        position(reinterpret_cast<int64_t*>(c.state + a.state.position)) {}
-
-  int32_t* count;
-  int32_t* row;
-  float* score;
-  float* log_gate;
-  int64_t* position;
-};
-
 // Takes up what was chosen when the segment began.
 __device__ void Recall(const SelectEntriesArgs& a, const StreamChunk& c, int64_t index) {
   const StateSelection from(a, c);
@@ -311,9 +296,7 @@ absl::Status SelectEntriesCuda(const SelectEntriesArgs& a, Stream stream) {
   const auto most = static_cast<int32_t>(
       std::bit_ceil(static_cast<uint64_t>(std::clamp<int64_t>(a.stride, 1, a.shape.max_selected))));
   const int bytes = most * static_cast<int>(sizeof(int64_t) + sizeof(int32_t));
-  RASQ_RETURN_IF_ERROR(CudaStatus(
-      cudaFuncSetAttribute(SelectKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-      "SelectEntries"));
+  RASQ_RETURN_IF_ERROR(AllowShared(SelectKernel, bytes));
   SelectKernel<<<static_cast<unsigned>(a.batch.num_segments), kThreads, bytes, stream>>>(a, most);
   RASQ_RETURN_IF_ERROR(LaunchStatus("SelectEntries"));
   RememberKernel<<<static_cast<unsigned>(a.batch.num_chunks), kRememberThreads, 0, stream>>>(a);

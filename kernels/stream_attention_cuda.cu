@@ -1,6 +1,7 @@
 #include "kernels/attend_cuda.h"
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
+#include "kernels/row_loops_cuda.h"
 #include "kernels/stream_attention.h"
 
 namespace rasq {
@@ -8,9 +9,7 @@ namespace {
 
 absl::Status CheckWidths(const StreamAttentionArgs& a) {
   constexpr char kOp[] = "StreamAttention";
-  if (a.element != DType::kBfloat16) {
-    return absl::UnimplementedError("StreamAttention: element=float32");
-  }
+  RASQ_RETURN_IF_ERROR(RequireBfloat16(kOp, a.element));
   // Rows, and the halves of a head that rotation pairs, are read in pieces of 16 bytes.
   if (a.head_dim % 16 != 0 || a.head_dim > 128) return BadArgument(kOp, "head_dim", a.head_dim);
   if (a.reads_memory && a.compressed_dim % 8 != 0) {

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "kernels/stream_batch.h"
+#include "kernels/stream_batch_parts.h"
 
 namespace rasq {
 
@@ -49,18 +50,6 @@ void ForTokenSpans(const StreamChunk& chunk, int64_t begin, int64_t end, int64_t
     body(span);
     position += span.num_rows;
   }
-}
-
-// Position of a segment's first token of this batch.
-inline int64_t FirstPosition(const StreamChunk& chunk, const StreamSegment& segment) {
-  return chunk.first_position + (segment.first_row - chunk.first_row);
-}
-
-inline int64_t NumLeaving(const StreamChunk& chunk) { return chunk.leave_end - chunk.leave_begin; }
-
-// Whether one of the chunk's segments begins in this batch: only the first may not.
-inline bool HasBeginning(const StreamBatch& batch, const StreamChunk& chunk) {
-  return chunk.num_segments > 1 || batch.segments[chunk.first_segment].begins != 0;
 }
 
 }  // namespace rasq

@@ -6,53 +6,37 @@
 #include <cstdint>
 
 #include "kernels/stream_batch.h"
+#include "kernels/stream_batch_parts.h"
 
 namespace rasq {
 
-// The last of the chunks, in order of first_row, that does not begin behind `row`.
-__device__ inline int32_t ChunkOfRow(const StreamBatch& batch, int64_t row) {
+// The last of the chunks whose `first` is not behind `row`; chunks are in that order.
+__device__ inline int32_t LastChunk(const StreamBatch& batch, int32_t StreamChunk::*first,
+                                    int64_t row) {
   int32_t low = 0, high = batch.num_chunks - 1;
   while (low < high) {
     const int32_t middle = (low + high + 1) / 2;
-    if (batch.chunks[middle].first_row <= row) {
+    if (batch.chunks[middle].*first <= row) {
       low = middle;
     } else {
       high = middle - 1;
     }
   }
   return low;
+}
+
+// The chunk of a row of the batch, if it has one.
+__device__ inline int32_t ChunkOfRow(const StreamBatch& batch, int64_t row) {
+  return LastChunk(batch, &StreamChunk::first_row, row);
 }
 
 // The chunk of a staging row; chunks without leaving tokens share their first_staged with the next.
 __device__ inline int32_t ChunkOfStaged(const StreamBatch& batch, int64_t staged) {
-  int32_t low = 0, high = batch.num_chunks - 1;
-  while (low < high) {
-    const int32_t middle = (low + high + 1) / 2;
-    if (batch.chunks[middle].first_staged <= staged) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
-__device__ inline int64_t NumLeaving(const StreamChunk& chunk) {
-  return chunk.leave_end - chunk.leave_begin;
+  return LastChunk(batch, &StreamChunk::first_staged, staged);
 }
 
 // Padding stands at the end of a batch whose size was rounded up; it has no stream.
 __device__ inline bool IsPadding(const StreamChunk& chunk) { return chunk.state == nullptr; }
-
-// Whether one of the chunk's segments begins in this batch: only the first may not.
-__device__ inline bool HasBeginning(const StreamBatch& batch, const StreamChunk& chunk) {
-  return chunk.num_segments > 1 || batch.segments[chunk.first_segment].begins != 0;
-}
-
-// Position of a segment's first token of this batch.
-__device__ inline int64_t FirstPosition(const StreamChunk& chunk, const StreamSegment& segment) {
-  return chunk.first_position + (segment.first_row - chunk.first_row);
-}
 
 // The row of the token at `position` of the chunk's stream: from its ring in the state, or from the
 // batch's own array. Rows are `row_bytes` long.
