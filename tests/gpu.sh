@@ -23,9 +23,20 @@ part() { # part NAME COMMAND...
   "$@" || failed+=("$name")
   printf '== %s took %s s\n' "$name" "$((SECONDS - begin))"
 }
+# In several processes at once: most of a sanitizer's time is the processor's.
 sanitize() { # sanitize TOOL FILTER
-  part sanitizer compute-sanitizer --tool "$1" --error-exitcode 1 --print-limit 20 --report-api-errors no \
-    "$programs/kernels_test" --gtest_brief=1 --gtest_filter="$2"
+  local shards=8 shard status=0 logs
+  logs=$(mktemp -d)
+  for ((shard = 0; shard < shards; ++shard)); do
+    GTEST_TOTAL_SHARDS=$shards GTEST_SHARD_INDEX=$shard compute-sanitizer --tool "$1" \
+      --error-exitcode 1 --print-limit 20 --report-api-errors no \
+      "$programs/kernels_test" --gtest_brief=1 --gtest_filter="$2" >"$logs/$shard" 2>&1 &
+    echo $! >>"$logs/pids"
+  done
+  while read -r pid; do wait "$pid" || status=1; done <"$logs/pids"
+  cat "$logs"/[0-9]*
+  rm -r "$logs"
+  return "$status"
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
@@ -43,9 +54,9 @@ for name in $parts; do
     sanitizer)
       # Without what takes the processor longest: its kernels run in other cases.
       light='*Cuda*-SampleCudaTest.Draws:*LargeSelections:*MatchesDouble/1?'
-      sanitize memcheck "$light"
+      part memcheck sanitize memcheck "$light"
       # cuBLASLt's kernels order their shared memory by barriers that racecheck takes for races.
-      sanitize racecheck "$light:*Gemm*:CudaOpsTest*"
+      part racecheck sanitize racecheck "$light:*Gemm*:CudaOpsTest*"
       ;;
     kernels) part kernels "$programs/gpu_kernels_bench" ;;
     engine) part engine "$programs/gpu_engine_bench" ;;
