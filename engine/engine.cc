@@ -60,15 +60,15 @@ absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionReque
   MutexLock lock(mu_);
   if (stopping_) return absl::UnavailableError("the engine is stopping");
   if (!request.request_id.empty()) {
-    const auto repeated = session_of_request_.find(request.request_id);
+    const auto repeated = session_of_request_.find({request.tenant, request.request_id});
     if (repeated != session_of_request_.end()) return Info(*sessions_.at(repeated->second));
   }
-  std::string id = request.id;
-  while (id.empty() || (request.id.empty() && sessions_.contains(id))) {
-    id = absl::StrCat("session-", next_key_++);
+  ScopedName name(request.tenant, request.id);
+  while (name.id.empty() || (request.id.empty() && sessions_.contains(name))) {
+    name.id = absl::StrCat("session-", next_key_++);
   }
-  if (sessions_.contains(id)) {
-    return absl::AlreadyExistsError(absl::StrCat("session_id=", id, ": is taken"));
+  if (sessions_.contains(name)) {
+    return absl::AlreadyExistsError(absl::StrCat("session_id=", name.id, ": is taken"));
   }
   StatePool& pool = pools_.at(options.strategy);
   Slot slot = pool.slots->Acquire();
@@ -77,7 +77,7 @@ absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionReque
         absl::StrCat("sessions: all ", pool.slots->num_slots(), " slots",
                      options.strategy == Strategy::kFull ? " of strategy full" : "", " are taken"));
   }
-  auto session = std::make_shared<Session>(id, tokenizer_.get(), model_->config().hidden);
+  auto session = std::make_shared<Session>(name, tokenizer_.get(), model_->config().hidden);
   session->key = next_key_++;
   session->request_id = request.request_id;
   session->options = options;
@@ -85,13 +85,16 @@ absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionReque
   session->create_time = session->last_use_time = absl::Now();
   session->layout = &pool.layout;
   session->slot = std::move(slot);
-  sessions_[id] = session;
-  if (!request.request_id.empty()) session_of_request_[request.request_id] = id;
+  sessions_[name] = session;
+  if (!request.request_id.empty()) {
+    session_of_request_[{request.tenant, request.request_id}] = name;
+  }
   return Info(*session);
 }
 
 SessionInfo Engine::Impl::Info(const Session& session) const {
-  return {.id = session.id,
+  return {.tenant = session.name.tenant,
+          .id = session.name.id,
           .create_time = session.create_time,
           .last_use_time = session.last_use_time,
           .expire_time = session.options.ttl > absl::ZeroDuration()
@@ -106,36 +109,37 @@ SessionInfo Engine::Impl::Info(const Session& session) const {
           .state_bytes = session.layout->bytes};
 }
 
-absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::Find(const std::string& id) const {
-  const auto found = sessions_.find(id);
+absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::Find(const ScopedName& name) const {
+  const auto found = sessions_.find(name);
   if (found == sessions_.end()) {
-    return absl::NotFoundError(absl::StrCat("session_id=\"", id, "\": no such session"));
+    return absl::NotFoundError(absl::StrCat("session_id=\"", name.id, "\": no such session"));
   }
   return found->second;
 }
 
-absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::FindUsable(const std::string& id) {
+absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::FindUsable(const ScopedName& name) {
   if (stopping_) return absl::UnavailableError("the engine is stopping");
   RASQ_RETURN_IF_ERROR(health_);
-  RASQ_ASSIGN_OR_RETURN(SessionPtr session, Find(id));
+  RASQ_ASSIGN_OR_RETURN(SessionPtr session, Find(name));
   if (session->state == SessionState::kDeleting) {
-    return absl::FailedPreconditionError(absl::StrCat("session_id=", id, ": is being deleted"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("session_id=", name.id, ": is being deleted"));
   }
   if (session->state == SessionState::kFailed) {
     return absl::FailedPreconditionError(
-        absl::StrCat("session_id=", id, ": has failed: ", session->failure.message()));
+        absl::StrCat("session_id=", name.id, ": has failed: ", session->failure.message()));
   }
   session->last_use_time = absl::Now();
   return session;
 }
 
-absl::StatusOr<SessionInfo> Engine::Impl::GetSession(const std::string& id) const {
+absl::StatusOr<SessionInfo> Engine::Impl::GetSession(const ScopedName& name) const {
   MutexLock lock(mu_);
-  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, Find(id));
+  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, Find(name));
   return Info(*session);
 }
 
-absl::StatusOr<SessionPage> Engine::Impl::ListSessions(int32_t page_size,
+absl::StatusOr<SessionPage> Engine::Impl::ListSessions(const std::string& tenant, int32_t page_size,
                                                        const std::string& page_token) const {
   RASQ_RETURN_IF_ERROR(CheckRange("page_size", page_size, 0, 1000));
   if (!page_token.empty() && !IsSessionId(page_token)) {
@@ -145,25 +149,26 @@ absl::StatusOr<SessionPage> Engine::Impl::ListSessions(int32_t page_size,
   const size_t most = page_size == 0 ? kDefaultPageSize : page_size;
   MutexLock lock(mu_);
   SessionPage page;  // the token is the last id of the page before
-  auto next = page_token.empty() ? sessions_.begin() : sessions_.upper_bound(page_token);
-  for (; next != sessions_.end() && page.sessions.size() < most; ++next) {
+  auto next = sessions_.upper_bound({tenant, page_token});  // no id is empty
+  const auto more = [&] { return next != sessions_.end() && next->first.tenant == tenant; };
+  for (; more() && page.sessions.size() < most; ++next) {
     page.sessions.push_back(Info(*next->second));
   }
-  if (next != sessions_.end()) page.next_page_token = page.sessions.back().id;
+  if (more()) page.next_page_token = page.sessions.back().id;
   return page;
 }
 
-void Engine::Impl::DeleteSession(const std::string& id,
+void Engine::Impl::DeleteSession(const ScopedName& name,
                                  const std::function<void(absl::Status)>& done) {
-  const absl::Status refused = MarkDeleting(id, done);
+  const absl::Status refused = MarkDeleting(name, done);
   if (!refused.ok()) done(refused);
 }
 
-absl::Status Engine::Impl::MarkDeleting(const std::string& id,
+absl::Status Engine::Impl::MarkDeleting(const ScopedName& name,
                                         const std::function<void(absl::Status)>& done) {
   MutexLock lock(mu_);
   if (stopping_) return absl::UnavailableError("the engine is stopping");
-  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, Find(id));
+  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, Find(name));
   if (session->state != SessionState::kDeleting) ++num_deleting_;
   session->state = SessionState::kDeleting;
   session->on_deleted.push_back(done);
@@ -175,7 +180,7 @@ EngineStats Engine::Impl::Stats() const {
   MutexLock lock(mu_);
   EngineStats stats = base_stats_;
   stats.sessions_open = static_cast<int32_t>(sessions_.size());
-  for (const auto& [id, session] : sessions_) {
+  for (const auto& [name, session] : sessions_) {
     if (session->generation != 0 || session->appends_in_flight > 0) ++stats.sessions_active;
   }
   stats.slots_used = session_slots_->num_used();
@@ -198,14 +203,14 @@ int32_t Engine::Impl::FreeSlots(Strategy strategy) const {
   return slots.num_slots() - slots.num_used();
 }
 
-bool Engine::Impl::HasSession(const std::string& id) const {
+bool Engine::Impl::HasSession(const ScopedName& name) const {
   MutexLock lock(mu_);
-  return sessions_.contains(id);
+  return sessions_.contains(name);
 }
 
-bool Engine::Impl::HasRequest(const std::string& request_id) const {
+bool Engine::Impl::HasRequest(const ScopedName& request) const {
   MutexLock lock(mu_);
-  return session_of_request_.contains(request_id);
+  return session_of_request_.contains(request);
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
@@ -222,22 +227,20 @@ const EngineOptions& Engine::options() const { return impl_->options(); }
 EngineStats Engine::Stats() const { return impl_->Stats(); }
 absl::Status Engine::Health() const { return impl_->Health(); }
 int32_t Engine::FreeSlots(Strategy strategy) const { return impl_->FreeSlots(strategy); }
-bool Engine::HasSession(const std::string& id) const { return impl_->HasSession(id); }
-bool Engine::HasRequest(const std::string& request_id) const {
-  return impl_->HasRequest(request_id);
-}
+bool Engine::HasSession(const ScopedName& name) const { return impl_->HasSession(name); }
+bool Engine::HasRequest(const ScopedName& request) const { return impl_->HasRequest(request); }
 absl::StatusOr<SessionInfo> Engine::CreateSession(const CreateSessionRequest& request) {
   return impl_->CreateSession(request);
 }
-absl::StatusOr<SessionInfo> Engine::GetSession(const std::string& id) const {
-  return impl_->GetSession(id);
+absl::StatusOr<SessionInfo> Engine::GetSession(const ScopedName& name) const {
+  return impl_->GetSession(name);
 }
-absl::StatusOr<SessionPage> Engine::ListSessions(int32_t page_size,
+absl::StatusOr<SessionPage> Engine::ListSessions(const std::string& tenant, int32_t page_size,
                                                  const std::string& page_token) const {
-  return impl_->ListSessions(page_size, page_token);
+  return impl_->ListSessions(tenant, page_size, page_token);
 }
-void Engine::DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done) {
-  impl_->DeleteSession(id, done);
+void Engine::DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done) {
+  impl_->DeleteSession(name, done);
 }
 absl::StatusOr<AppendReceipt> Engine::Append(
     AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed) {

@@ -55,16 +55,29 @@ class Engine {
   // whether a session of that id is here, though it be on its way out, and one that a request of
   // that id made.
   int32_t FreeSlots(Strategy strategy) const;
-  bool HasSession(const std::string& id) const;
-  bool HasRequest(const std::string& request_id) const;
+  bool HasSession(const ScopedName& name) const;
+  bool HasRequest(const ScopedName& request) const;
 
   absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
-  absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
+  absl::StatusOr<SessionInfo> GetSession(const ScopedName& name) const;
   // `page_size` 0: the default; at most 1000.
-  absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
+  absl::StatusOr<SessionPage> ListSessions(const std::string& tenant, int32_t page_size,
+                                           const std::string& page_token) const;
   // The session refuses new calls at once and is gone when those in flight have ended: then `done`
   // is called (from another thread, or before this returns).
-  void DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done);
+  void DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done);
+
+  // A new session with the state that this one has when all that was accepted before this call is
+  // absorbed; the same as a file of the snapshot directory; and a new session from such a file.
+  // `done` is called once, from another thread or before this returns. kFailedPrecondition if there
+  // is no snapshot directory or the file is of another model or settings, which it names; kDataLoss
+  // if the file is damaged.
+  void ForkSession(const ForkSessionRequest& request,
+                   std::function<void(absl::StatusOr<SessionInfo>)> done);
+  void SnapshotSession(const SnapshotRequest& request,
+                       std::function<void(absl::StatusOr<SnapshotInfo>)> done);
+  void RestoreSession(const RestoreSessionRequest& request,
+                      std::function<void(absl::StatusOr<SessionInfo>)> done);
 
   // Tokenizes and queues content. On success the content is accepted, and `on_absorbed` is called
   // once, when all of it is in the session's state (or the session or the engine is gone); on an

@@ -95,7 +95,7 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
   SessionPtr session;
   {
     MutexLock lock(mu_);
-    RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session_id));
+    RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session));
   }
   const StreamShape& shape = session->layout->shape;
   if (request.pinned && !session->layout->has_memory()) {
@@ -123,7 +123,7 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
   item.accept_time = absl::Now();
   {
     MutexLock lock(mu_);
-    RASQ_RETURN_IF_ERROR(FindUsable(session->id).status());
+    RASQ_RETURN_IF_ERROR(FindUsable(session->name).status());
     const int64_t backlog = session->accepted_tokens - session->absorbed_tokens + item.num_tokens;
     if (backlog > options_.max_backlog_tokens) {
       return absl::ResourceExhaustedError(
@@ -207,7 +207,7 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
   SessionPtr session;
   {
     MutexLock lock(mu_);
-    RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session_id));
+    RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session));
   }
   const StreamShape& shape = session->layout->shape;
 
@@ -250,10 +250,10 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
 
   {
     MutexLock lock(mu_);
-    RASQ_RETURN_IF_ERROR(FindUsable(session->id).status());
+    RASQ_RETURN_IF_ERROR(FindUsable(session->name).status());
     if (session->generation != 0 && !session->cancelling) {
       return absl::AbortedError(
-          absl::StrCat("session_id=", session->id, ": another generation is in flight"));
+          absl::StrCat("session_id=", session->name.id, ": another generation is in flight"));
     }
     const int32_t open = static_cast<int32_t>(generations_open_.size());
     if (open >= options_.max_generations + options_.max_queued_generations) {

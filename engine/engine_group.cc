@@ -99,9 +99,9 @@ absl::Status EngineGroup::Health() const {
   return absl::OkStatus();
 }
 
-int32_t EngineGroup::Home(const std::string& id) const {
+int32_t EngineGroup::Home(const ScopedName& name) const {
   for (int32_t i = 1; i < size(); ++i) {
-    if (engines_[i]->HasSession(id)) return i;
+    if (engines_[i]->HasSession(name)) return i;
   }
   return 0;
 }
@@ -116,15 +116,18 @@ int32_t EngineGroup::MostFree(Strategy strategy) const {
 
 absl::StatusOr<SessionInfo> EngineGroup::CreateSession(const CreateSessionRequest& request) {
   if (size() == 1) return engines_.front()->CreateSession(request);
-  const auto taken = [this](const std::string& id) { return engines_[Home(id)]->HasSession(id); };
+  const auto taken = [this](const ScopedName& name) {
+    return engines_[Home(name)]->HasSession(name);
+  };
   MutexLock lock(create_mu_);
   CreateSessionRequest own = request;
-  while (own.id.empty() || (request.id.empty() && taken(own.id))) {
+  while (own.id.empty() || (request.id.empty() && taken({own.tenant, own.id}))) {
     own.id = absl::StrCat("session-", next_id_++);
   }
-  int32_t place = taken(own.id) ? Home(own.id) : MostFree(own.options.strategy);
+  int32_t place =
+      taken({own.tenant, own.id}) ? Home({own.tenant, own.id}) : MostFree(own.options.strategy);
   for (int32_t i = 0; i < size() && !own.request_id.empty(); ++i) {
-    if (engines_[i]->HasRequest(own.request_id)) place = i;
+    if (engines_[i]->HasRequest({own.tenant, own.request_id})) place = i;
   }
   absl::StatusOr<SessionInfo> session = engines_[place]->CreateSession(own);
   if (absl::IsResourceExhausted(session.status())) {
@@ -134,16 +137,16 @@ absl::StatusOr<SessionInfo> EngineGroup::CreateSession(const CreateSessionReques
   return session;
 }
 
-absl::StatusOr<SessionInfo> EngineGroup::GetSession(const std::string& id) const {
-  return engines_[Home(id)]->GetSession(id);
+absl::StatusOr<SessionInfo> EngineGroup::GetSession(const ScopedName& name) const {
+  return engines_[Home(name)]->GetSession(name);
 }
 
-absl::StatusOr<SessionPage> EngineGroup::ListSessions(int32_t page_size,
+absl::StatusOr<SessionPage> EngineGroup::ListSessions(const std::string& tenant, int32_t page_size,
                                                       const std::string& page_token) const {
   SessionPage all;
   bool more = false;
   for (const auto& engine : engines_) {
-    RASQ_ASSIGN_OR_RETURN(SessionPage page, engine->ListSessions(page_size, page_token));
+    RASQ_ASSIGN_OR_RETURN(SessionPage page, engine->ListSessions(tenant, page_size, page_token));
     std::move(page.sessions.begin(), page.sessions.end(), std::back_inserter(all.sessions));
     more |= !page.next_page_token.empty();
   }
@@ -158,21 +161,21 @@ absl::StatusOr<SessionPage> EngineGroup::ListSessions(int32_t page_size,
   return all;
 }
 
-void EngineGroup::DeleteSession(const std::string& id,
+void EngineGroup::DeleteSession(const ScopedName& name,
                                 const std::function<void(absl::Status)>& done) {
-  engines_[Home(id)]->DeleteSession(id, done);
+  engines_[Home(name)]->DeleteSession(name, done);
 }
 
 absl::StatusOr<AppendReceipt> EngineGroup::Append(
     AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed) {
-  Engine& home = *engines_[Home(request.session_id)];
+  Engine& home = *engines_[Home(request.session)];
   return home.Append(std::move(request), std::move(on_absorbed));
 }
 
 // A handle says which engine it is of: engine's own * size() + engine.
 absl::StatusOr<int64_t> EngineGroup::Generate(GenerateRequest request,
                                               std::shared_ptr<GenerateSink> sink) {
-  const int32_t home = Home(request.session_id);
+  const int32_t home = Home(request.session);
   RASQ_ASSIGN_OR_RETURN(const int64_t own,
                         engines_[home]->Generate(std::move(request), std::move(sink)));
   return own * size() + home;

@@ -37,9 +37,10 @@ class EngineGroup {
 
   // The session goes to the engine with the most free slots, the first of several.
   absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
-  absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
-  absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
-  void DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done);
+  absl::StatusOr<SessionInfo> GetSession(const ScopedName& name) const;
+  absl::StatusOr<SessionPage> ListSessions(const std::string& tenant, int32_t page_size,
+                                           const std::string& page_token) const;
+  void DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done);
 
   absl::StatusOr<AppendReceipt> Append(
       AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed);
@@ -50,7 +51,7 @@ class EngineGroup {
   EngineGroup(const EngineOptions& options, std::vector<std::unique_ptr<Engine>> engines);
   // Where the session lives; if nowhere, the first, whose answer is then kNotFound. Engines are
   // asked each time: they alone know when a session is gone.
-  int32_t Home(const std::string& id) const;
+  int32_t Home(const ScopedName& name) const;
   int32_t MostFree(Strategy strategy) const;
 
   const EngineOptions options_;

@@ -39,13 +39,14 @@ class Engine::Impl {
   EngineStats Stats() const;
   absl::Status Health() const;
   int32_t FreeSlots(Strategy strategy) const;
-  bool HasSession(const std::string& id) const;
-  bool HasRequest(const std::string& request_id) const;
+  bool HasSession(const ScopedName& name) const;
+  bool HasRequest(const ScopedName& request) const;
 
   absl::StatusOr<SessionInfo> CreateSession(const CreateSessionRequest& request);
-  absl::StatusOr<SessionInfo> GetSession(const std::string& id) const;
-  absl::StatusOr<SessionPage> ListSessions(int32_t page_size, const std::string& page_token) const;
-  void DeleteSession(const std::string& id, const std::function<void(absl::Status)>& done);
+  absl::StatusOr<SessionInfo> GetSession(const ScopedName& name) const;
+  absl::StatusOr<SessionPage> ListSessions(const std::string& tenant, int32_t page_size,
+                                           const std::string& page_token) const;
+  void DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done);
   absl::StatusOr<AppendReceipt> Append(
       AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed);
   absl::StatusOr<int64_t> Generate(GenerateRequest request, std::shared_ptr<GenerateSink> sink);
@@ -85,9 +86,9 @@ class Engine::Impl {
   absl::StatusOr<SessionOptions> CheckOptions(const SessionOptions& options) const;
   absl::Status CheckGenerate(const GenerateRequest& request) const;
   absl::Status CheckContent(const Content& content) const;
-  absl::StatusOr<SessionPtr> Find(const std::string& id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::StatusOr<SessionPtr> FindUsable(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status MarkDeleting(const std::string& id, const std::function<void(absl::Status)>& done);
+  absl::StatusOr<SessionPtr> Find(const ScopedName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<SessionPtr> FindUsable(const ScopedName& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status MarkDeleting(const ScopedName& name, const std::function<void(absl::Status)>& done);
   SessionInfo Info(const Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The tokens of content that follows what `text` holds back; a BOS first if it is due.
   std::vector<std::shared_ptr<const Input>> ToInput(Content content, bool pinned, bool& begun,
@@ -147,8 +148,8 @@ class Engine::Impl {
   CondVar wake_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, SessionPtr> sessions_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, std::string> session_of_request_ ABSL_GUARDED_BY(mu_);
+  std::map<ScopedName, SessionPtr> sessions_ ABSL_GUARDED_BY(mu_);
+  std::map<ScopedName, ScopedName> session_of_request_ ABSL_GUARDED_BY(mu_);
   std::deque<std::pair<SessionPtr, WorkItem>> inbox_ ABSL_GUARDED_BY(mu_);
   std::vector<int64_t> cancels_ ABSL_GUARDED_BY(mu_);
   int32_t num_deleting_ ABSL_GUARDED_BY(mu_) = 0;

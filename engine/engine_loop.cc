@@ -131,8 +131,8 @@ void Engine::Impl::FinishDeletes() {
     {
       MutexLock lock(mu_);
       if (session->generation != 0 || session->appends_in_flight > 0) continue;
-      sessions_.erase(session->id);
-      session_of_request_.erase(session->request_id);
+      sessions_.erase(session->name);
+      session_of_request_.erase({session->name.tenant, session->request_id});
       session->slot = Slot();
       done.swap(session->on_deleted);
       --num_deleting_;
@@ -143,7 +143,7 @@ void Engine::Impl::FinishDeletes() {
 
 void Engine::Impl::DropAppendsBehindGenerations(const SessionPtr& session) {
   const absl::Status status =
-      absl::AbortedError(absl::StrCat("session_id=", session->id, ": is being deleted"));
+      absl::AbortedError(absl::StrCat("session_id=", session->name.id, ": is being deleted"));
   while (!session->items.empty() && session->items.back().generation == nullptr) {
     const WorkItem item = std::move(session->items.back());
     session->items.pop_back();

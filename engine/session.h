@@ -34,11 +34,11 @@ struct WorkItem {
 };
 
 struct Session {
-  Session(std::string session_id, const Tokenizer* tokenizer, int64_t hidden)
-      : id(std::move(session_id)), text(tokenizer), queue(hidden) {}
+  Session(ScopedName own_name, const Tokenizer* tokenizer, int64_t hidden)
+      : name(std::move(own_name)), text(tokenizer), queue(hidden) {}
 
   // Constant once it can be found.
-  const std::string id;
+  const ScopedName name;
   int64_t key = 0;  // counts sessions as they are made
   std::string request_id;
   SessionOptions options;  // as in force

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -13,8 +14,27 @@
 
 namespace rasq {
 
+// A name that is unique among those of its tenant: of a session, a snapshot, a request.
+struct ScopedName {
+  ScopedName() = default;
+  // Of the tenant "", which all callers are where there is no authentication.
+  ScopedName(std::string own_id) : id(std::move(own_id)) {}
+  ScopedName(const char* own_id) : id(own_id) {}
+  ScopedName(std::string owner, std::string own_id)
+      : tenant(std::move(owner)), id(std::move(own_id)) {}
+  auto operator<=>(const ScopedName&) const = default;
+
+  std::string tenant;
+  std::string id;
+};
+
 enum class Strategy : int8_t { kDefault, kRasq, kFull, kWindow };
-enum class SessionState : int8_t { kActive, kDeleting, kFailed };
+enum class SessionState : int8_t {
+  kActive,
+  kParked,  // as kActive, but its state is in host memory or on disk
+  kDeleting,
+  kFailed,
+};
 enum class FinishReason : int8_t { kStop, kLength };
 
 struct SessionOptions {
@@ -29,6 +49,7 @@ struct SessionOptions {
 };
 
 struct SessionInfo {
+  std::string tenant;
   std::string id;
   absl::Time create_time;
   absl::Time last_use_time;
@@ -50,6 +71,7 @@ struct EmbeddingRows {
 using Content = std::variant<std::monostate, std::string, std::vector<int32_t>, EmbeddingRows>;
 
 struct CreateSessionRequest {
+  std::string tenant;
   std::string id;  // 1-128 of [A-Za-z0-9._-]; empty: the engine chooses
   SessionOptions options;
   std::map<std::string, std::string> labels;  // at most 16
@@ -61,8 +83,41 @@ struct SessionPage {
   std::string next_page_token;        // empty: the last page
 };
 
-struct AppendRequest {
+struct ForkSessionRequest {
+  ScopedName session;
+  std::string new_id;                         // as CreateSessionRequest's id
+  std::map<std::string, std::string> labels;  // empty: as the other's
+  std::string request_id;
+};
+
+struct SnapshotRequest {
+  ScopedName session;
+  std::string snapshot_id;  // as a session's id; empty: the engine chooses
+};
+
+struct RestoreSessionRequest {
+  ScopedName snapshot;
+  std::string session_id;                     // as CreateSessionRequest's id
+  std::map<std::string, std::string> labels;  // empty: as the snapshot's
+  std::string request_id;
+};
+
+struct SnapshotInfo {
+  std::string id;
+  absl::Time create_time;
   std::string session_id;
+  int64_t context_tokens = 0;
+  int64_t next_offset = 0;
+  int64_t file_bytes = 0;
+};
+
+struct SnapshotPage {
+  std::vector<SnapshotInfo> snapshots;  // by id
+  std::string next_page_token;          // empty: the last page
+};
+
+struct AppendRequest {
+  ScopedName session;
   Content content;
   int64_t offset = -1;  // >= 0: must equal the session's next_offset
   bool pinned = false;  // never leaves the buffer
@@ -103,7 +158,7 @@ struct StopOptions {
 };
 
 struct GenerateRequest {
-  std::string session_id;
+  ScopedName session;
   Content prompt;
   SamplingOptions sampling;
   StopOptions stop;
@@ -157,6 +212,12 @@ struct EngineOptions {
   // the reserve; -1: 16 on the processor, as many as fit on a GPU.
   int32_t max_sessions = -1;
   int64_t device_reserve_bytes = int64_t{512} << 20;  // left free if as many as fit are made
+  int64_t host_state_bytes = 0;        // host memory for states of idle sessions; 0: none
+  std::string state_dir;     // for states of idle sessions, and all at the end; empty: none
+  bool durable = false;      // what is absorbed survives a crash; needs state_dir
+  std::string snapshot_dir;  // may be shared by servers; empty: "snapshots" in state_dir
+  // Sessions open at once. 0: as many as there are places for their states, where a disk has 65536.
+  int32_t max_open_sessions = 0;
   int32_t max_generations = 4;         // generations at once; each works on a copy of a state
   int32_t max_full_sessions = 2;       // states of strategy full; 0: none are served
   int32_t full_context_tokens = 8192;  // length at which strategy full refuses more
@@ -205,6 +266,15 @@ struct EngineStats {
   int64_t weight_bytes = 0;         // on the device
   int64_t session_bytes = 0;
   int64_t workspace_bytes = 0;
+  int32_t max_open_sessions = 0;
+  int32_t sessions_parked_host = 0;
+  int32_t sessions_parked_disk = 0;
+  int64_t parks = 0;    // states moved off the device, ever
+  int64_t unparks = 0;  // and back
+  int64_t snapshots_written = 0;
+  int64_t snapshots_failed = 0;
+  int64_t log_entries = 0;  // durable, ever
+  int64_t log_syncs = 0;
 };
 
 enum class StepKind : int8_t { kAppend, kDecode, kMixed };

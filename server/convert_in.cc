@@ -222,7 +222,7 @@ absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const Model
     RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("offset", request.offset(), 0, INT64_MAX));
     result.offset = request.offset();
   }
-  result.session_id = request.session_id();
+  result.session = request.session_id();
   result.pinned = request.pinned();
   return result;
 }
@@ -241,7 +241,7 @@ absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const
   if (request.has_prompt()) {
     RASQ_ASSIGN_OR_RETURN(result.prompt, TakeContent(*request.mutable_prompt(), model, "prompt"));
   }
-  result.session_id = request.session_id();
+  result.session = request.session_id();
   result.commit = request.commit_output() == v1::COMMIT_OUTPUT_COMMIT;
   result.logprobs = request.logprobs();
   result.evidence = request.evidence();

@@ -33,7 +33,7 @@ absl::StatusOr<v1::ListSessionsResponse> List(const EngineGroup& engine,
                                               const v1::ListSessionsRequest& request) {
   RASQ_RETURN_IF_ERROR(CheckListSessions(request));
   RASQ_ASSIGN_OR_RETURN(SessionPage page,
-                        engine.ListSessions(request.page_size(), request.page_token()));
+                        engine.ListSessions(/*tenant=*/"", request.page_size(), request.page_token()));
   v1::ListSessionsResponse response;
   for (const SessionInfo& session : page.sessions) *response.add_sessions() = ToProto(session);
   response.set_next_page_token(std::move(page.next_page_token));

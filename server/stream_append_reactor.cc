@@ -82,7 +82,7 @@ absl::StatusOr<AppendRequest> StreamAppendReactor::Parse(const grpc::ByteBuffer&
   }
 
   AppendRequest request;
-  request.session_id = id;
+  request.session = id;
   if (message.has_content()) {
     RASQ_ASSIGN_OR_RETURN(request.content, TakeContent(*message.mutable_content(),
                                                        backend_.engine.model(), "content"));

@@ -92,7 +92,7 @@ void Run(const BenchOptions& bench) {
     const double append_rate = kMeasured / SecondsSince(start);
     context = length + kMeasured;
 
-    GenerateRequest request{.session_id = session, .prompt = std::string(" The")};
+    GenerateRequest request{.session = session, .prompt = std::string(" The")};
     request.stop = {.max_new_tokens = 128, .ignore_eos = true};
     const auto answer = testing::Generate(*engine, request);
     RASQ_CHECK(answer.ok());

@@ -177,7 +177,7 @@ void BenchGenerate(Engine& engine, const std::vector<std::string>& sessions, int
     std::vector<std::shared_ptr<testing::CollectingSink>> sinks;
     const Clock::time_point start = Clock::now();
     for (int64_t i = 0; i < count; ++i) {
-      GenerateRequest request{.session_id = sessions[i],
+      GenerateRequest request{.session = sessions[i],
                               .prompt = RandomTokens(i, 1 + i % 64, engine.model().vocab)};
       request.stop = {.max_new_tokens = tokens, .ignore_eos = true};
       sinks.push_back(std::make_shared<testing::CollectingSink>());
@@ -263,7 +263,7 @@ int Main(int argc, char** argv) {
     auto* result =
         absorbed.emplace_back(std::make_unique<decltype(absorbed)::value_type::element_type>())
             .get();
-    Must(engine->Append({.session_id = sessions.back(),
+    Must(engine->Append({.session = sessions.back(),
                          .content = RandomTokens(i, options.short_history, engine->model().vocab)},
                         [result](absl::StatusOr<AppendResult> r) { result->Set(std::move(r)); }));
   }

@@ -92,7 +92,7 @@ TEST(DummyWeightsTest, ConfigsAloneMakeAnEngine) {
     const auto appended = testing::Append(*engine, session, testing::Prose(/*seed=*/1, 300));
     ASSERT_TRUE(appended.ok()) << appended.status();
     EXPECT_GE(appended->context_tokens, 290);  // a token a byte; the last word may be held back
-    GenerateRequest request{.session_id = session, .prompt = std::string("?")};
+    GenerateRequest request{.session = session, .prompt = std::string("?")};
     request.stop = {.max_new_tokens = 8, .ignore_eos = true};
     const auto answer = testing::Generate(*engine, request);
     ASSERT_TRUE(answer.ok()) << answer.status();

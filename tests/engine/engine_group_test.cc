@@ -58,12 +58,12 @@ class EngineGroupTest : public ::testing::Test {
   absl::Status Append(const std::string& id, const std::string& text) {
     auto pending = std::make_shared<Pending<absl::Status>>();
     const auto receipt = group_->Append(
-        {.session_id = id, .content = text},
+        {.session = id, .content = text},
         [pending](const absl::StatusOr<AppendResult>& result) { pending->Set(result.status()); });
     return receipt.ok() ? pending->Wait() : receipt.status();
   }
   static GenerateRequest Request(const std::string& id, int32_t max_new_tokens) {
-    GenerateRequest request{.session_id = id, .prompt = std::string(" The")};
+    GenerateRequest request{.session = id, .prompt = std::string(" The")};
     request.stop = {.max_new_tokens = max_new_tokens, .ignore_eos = true};
     return request;
   }
@@ -115,14 +115,14 @@ TEST_F(EngineGroupTest, ListsInOrderOfIds) {
     for (const SessionInfo& session : page.sessions) names.push_back(session.id);
     return names;
   };
-  const SessionPage first = *group_->ListSessions(3, "");
+  const SessionPage first = *group_->ListSessions("", 3, "");
   EXPECT_THAT(ids(first), ElementsAre("a", "b", "c"));
   EXPECT_EQ(first.next_page_token, "c");
-  const SessionPage second = *group_->ListSessions(3, first.next_page_token);
+  const SessionPage second = *group_->ListSessions("", 3, first.next_page_token);
   EXPECT_THAT(ids(second), ElementsAre("d"));
   EXPECT_EQ(second.next_page_token, "");
-  EXPECT_THAT(ids(*group_->ListSessions(0, "")), ElementsAre("a", "b", "c", "d"));
-  EXPECT_FALSE(group_->ListSessions(-1, "").ok());
+  EXPECT_THAT(ids(*group_->ListSessions("", 0, "")), ElementsAre("a", "b", "c", "d"));
+  EXPECT_FALSE(group_->ListSessions("", -1, "").ok());
 }
 
 TEST_F(EngineGroupTest, CallsFindTheirSession) {

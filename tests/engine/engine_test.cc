@@ -34,7 +34,7 @@ class EngineTest : public ::testing::Test {
 
   GenerateRequest Request(const std::string& session, const std::string& prompt,
                           int32_t max_new_tokens = 8) {
-    GenerateRequest request{.session_id = session, .prompt = prompt};
+    GenerateRequest request{.session = session, .prompt = prompt};
     request.stop = {.max_new_tokens = max_new_tokens, .ignore_eos = true};
     return request;
   }
@@ -102,17 +102,17 @@ TEST_F(EngineTest, CapacityIsRefusedAndComesBack) {
 
 TEST_F(EngineTest, ListPages) {
   for (const char* id : {"c", "a", "b"}) CreateSession(*engine_, id);
-  const auto first = engine_->ListSessions(2, "");
+  const auto first = engine_->ListSessions("", 2, "");
   ASSERT_TRUE(first.ok());
   ASSERT_EQ(first->sessions.size(), 2u);
   EXPECT_EQ(first->sessions[0].id, "a");
   EXPECT_EQ(first->sessions[1].id, "b");
-  const auto second = engine_->ListSessions(2, first->next_page_token);
+  const auto second = engine_->ListSessions("", 2, first->next_page_token);
   ASSERT_EQ(second->sessions.size(), 1u);
   EXPECT_EQ(second->sessions[0].id, "c");
   EXPECT_EQ(second->next_page_token, "");
-  EXPECT_EQ(engine_->ListSessions(-1, "").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(engine_->ListSessions(0, "not one").status().code(),
+  EXPECT_EQ(engine_->ListSessions("", -1, "").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(engine_->ListSessions("", 0, "not one").status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
@@ -172,7 +172,7 @@ TEST_F(EngineTest, AWrongOffsetIsRefused) {
   const std::string session = CreateSession(*engine_);
   const auto append = [&](int64_t offset) {
     return engine_
-        ->Append({.session_id = session, .content = std::string("abc"), .offset = offset},
+        ->Append({.session = session, .content = std::string("abc"), .offset = offset},
                  [](const absl::StatusOr<AppendResult>&) {})
         .status();
   };
@@ -205,7 +205,7 @@ TEST(EnginePinnedTest, PinnedTextStaysAndHasAQuota) {
   const std::string pinned = "The harbour master's name is Ysolde Quarrington.";
   ASSERT_TRUE(Append(*engine, session, pinned, /*pinned=*/true).ok());
   ASSERT_TRUE(Append(*engine, session, Prose(2, 20000)).ok());
-  GenerateRequest request{.session_id = session, .prompt = std::string(" The"), .evidence = 1000};
+  GenerateRequest request{.session = session, .prompt = std::string(" The"), .evidence = 1000};
   request.stop.max_new_tokens = 1;
   const auto answer = Generate(*engine, request);
   ASSERT_TRUE(answer.ok()) << answer.status();
@@ -283,7 +283,7 @@ TEST_F(EngineTest, CommitMakesPromptAndOutputContext) {
   // were cut; committed twice from the same start it is the same.
   const std::string again = CreateSession(*engine_);
   ASSERT_TRUE(Append(*engine_, again, Prose(5, 5000)).ok());
-  request.session_id = again;
+  request.session = again;
   ASSERT_EQ(Generate(*engine_, request)->ids(), answer->ids());
   EXPECT_EQ(Generate(*engine_, Request(again, " And then", 20))->ids(),
             Generate(*engine_, Request(committed, " And then", 20))->ids());
@@ -400,7 +400,7 @@ TEST_F(EngineTest, DeleteWaitsForGenerationsAndDropsText) {
   ASSERT_TRUE(engine_->Generate(Request(session, " The", 100), sink).ok());
   auto absorbed = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
   ASSERT_TRUE(engine_
-                  ->Append({.session_id = session, .content = Prose(12, 4'000'000)},
+                  ->Append({.session = session, .content = Prose(12, 4'000'000)},
                            [absorbed](const absl::StatusOr<AppendResult>& r) { absorbed->Set(r); })
                   .ok());
   auto deleted = std::make_shared<Pending<absl::Status>>();
@@ -419,7 +419,7 @@ TEST_F(EngineTest, DeleteInTheMiddleOfAnAppendLeavesNoBacklog) {
   const std::string session = CreateSession(*engine_);
   auto absorbed = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
   ASSERT_TRUE(engine_
-                  ->Append({.session_id = session, .content = Prose(12, 4'000'000)},
+                  ->Append({.session = session, .content = Prose(12, 4'000'000)},
                            [absorbed](const absl::StatusOr<AppendResult>& r) { absorbed->Set(r); })
                   .ok());
   while (Info(session).context_tokens == 0) absl::SleepFor(absl::Milliseconds(1));
@@ -469,13 +469,13 @@ TEST(EngineStopTest, EndsWhatIsInFlight) {
   const std::string session = CreateSession(*engine), other = CreateSession(*engine);
   ASSERT_TRUE(Append(*engine, session, Prose(13, 500)).ok());
   auto sink = std::make_shared<CollectingSink>();
-  GenerateRequest request{.session_id = session, .prompt = std::string(" The")};
+  GenerateRequest request{.session = session, .prompt = std::string(" The")};
   request.stop = {.max_new_tokens = 60000, .ignore_eos = true};
   ASSERT_TRUE(engine->Generate(request, sink).ok());
   sink->WaitForTokens(1);
   auto absorbed = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
   ASSERT_TRUE(engine
-                  ->Append({.session_id = other, .content = Prose(14, 4'000'000)},
+                  ->Append({.session = other, .content = Prose(14, 4'000'000)},
                            [absorbed](const absl::StatusOr<AppendResult>& r) { absorbed->Set(r); })
                   .ok());
   engine.reset();
@@ -501,8 +501,8 @@ TEST(EngineOptionsTest, StreamsOfAStepAreLimited) {
     const std::string session = CreateSession(*engine);
     const auto ignore = [](const absl::StatusOr<AppendResult>&) {};
     ASSERT_TRUE(
-        engine->Append({.session_id = session, .content = Prose(/*seed=*/5, 3000)}, ignore).ok());
-    GenerateRequest request{.session_id = session, .prompt = std::string(" The")};
+        engine->Append({.session = session, .content = Prose(/*seed=*/5, 3000)}, ignore).ok());
+    GenerateRequest request{.session = session, .prompt = std::string(" The")};
     request.stop = {.max_new_tokens = 4, .ignore_eos = true};
     sinks.push_back(std::make_shared<CollectingSink>());
     ASSERT_TRUE(engine->Generate(request, sinks.back()).ok());

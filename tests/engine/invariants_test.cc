@@ -34,7 +34,7 @@ std::vector<int32_t> RandomTokens(uint64_t seed, int64_t count, int32_t vocab) {
 
 // Greedy continuation of a question about the text, with its log-probabilities.
 Answer Ask(Engine& engine, const std::string& session, const std::string& prompt = "\nAnswer:") {
-  GenerateRequest request{.session_id = session, .prompt = prompt, .logprobs = 5};
+  GenerateRequest request{.session = session, .prompt = prompt, .logprobs = 5};
   request.stop.max_new_tokens = 24;
   request.stop.ignore_eos = true;
   auto answer = testing::Generate(engine, request);
@@ -100,13 +100,13 @@ TEST_P(InvariantsTest, BatchInvariance) {
   for (uint64_t i = 0; i < 3; ++i) {
     others.push_back(testing::CreateSession(*engine));
     ASSERT_TRUE(testing::Append(*engine, others.back(), testing::Prose(10 + i, 2000)).ok());
-    GenerateRequest request{.session_id = others.back(), .prompt = std::string("And then")};
+    GenerateRequest request{.session = others.back(), .prompt = std::string("And then")};
     request.stop.max_new_tokens = 60;
     request.stop.ignore_eos = true;
     sinks.push_back(std::make_shared<testing::CollectingSink>());
     ASSERT_TRUE(engine->Generate(request, sinks.back()).ok());
     ASSERT_TRUE(engine
-                    ->Append({.session_id = others.back(), .content = testing::Prose(20 + i, 5000)},
+                    ->Append({.session = others.back(), .content = testing::Prose(20 + i, 5000)},
                              [](const absl::StatusOr<AppendResult>&) {})
                     .ok());
   }
@@ -186,7 +186,7 @@ TEST_P(DevicesTest, SameSeedSameText) {
   const std::string session = testing::CreateSession(*engine);
   ASSERT_TRUE(testing::Append(*engine, session, testing::Prose(6, 4000)).ok());
   const auto sample = [&](int64_t seed) {
-    GenerateRequest request{.session_id = session, .prompt = std::string(" The")};
+    GenerateRequest request{.session = session, .prompt = std::string(" The")};
     request.sampling = {.temperature = 1.2, .has_seed = true, .seed = seed};
     request.stop = {.max_new_tokens = 40, .ignore_eos = true};
     return testing::Generate(*engine, request)->ids();
@@ -202,7 +202,7 @@ TEST_P(DevicesTest, ReplacementNoiseFollowsTheSessionsSeed) {
     SessionOptions options{.replacement_noise = 1, .seed = seed};
     const std::string session = testing::CreateSession(*engine, "", options);
     EXPECT_TRUE(testing::Append(*engine, session, text).ok());
-    GenerateRequest request{.session_id = session, .prompt = std::string(" The"), .evidence = 1000};
+    GenerateRequest request{.session = session, .prompt = std::string(" The"), .evidence = 1000};
     request.stop.max_new_tokens = 1;
     const auto answer = testing::Generate(*engine, request);
     EXPECT_TRUE(answer.ok()) << answer.status();

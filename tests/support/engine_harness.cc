@@ -72,7 +72,7 @@ absl::StatusOr<AppendResult> Append(Engine& engine, const std::string& session, 
   auto pending = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
   RASQ_RETURN_IF_ERROR(
       engine
-          .Append({.session_id = session, .content = std::move(content), .pinned = pinned},
+          .Append({.session = session, .content = std::move(content), .pinned = pinned},
                   [pending](absl::StatusOr<AppendResult> result) { pending->Set(result); })
           .status());
   return pending->Wait();
