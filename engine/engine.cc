@@ -2,7 +2,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <cctype>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,15 +11,6 @@
 #include "kernels/base/status.h"
 
 namespace rasq {
-namespace {
-
-bool IsSessionId(const std::string& id) {
-  return !id.empty() && id.size() <= 128 && std::all_of(id.begin(), id.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '.' || c == '_' || c == '-';
-  });
-}
-
-}  // namespace
 
 absl::StatusOr<SessionOptions> Engine::Impl::CheckOptions(const SessionOptions& options) const {
   SessionOptions checked = options;
@@ -49,47 +39,173 @@ absl::StatusOr<SessionOptions> Engine::Impl::CheckOptions(const SessionOptions& 
   return checked;
 }
 
-absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionRequest& request) {
-  RASQ_ASSIGN_OR_RETURN(const SessionOptions options, CheckOptions(request.options));
-  if (!request.id.empty() && !IsSessionId(request.id)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "session_id=\"", request.id, "\": must be 1 to 128 of A-Z, a-z, 0-9, '.', '_', '-'"));
-  }
-  RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("labels.size", request.labels.size(), 0, 16));
+absl::Status Engine::Impl::CheckLabels(const std::map<std::string, std::string>& labels) const {
+  return CheckRange<int64_t>("labels.size", labels.size(), 0, 16);
+}
 
-  MutexLock lock(mu_);
+absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionRequest& request) {
+  SessionRecord record{.name = {request.tenant, request.id},
+                       .request_id = request.request_id,
+                       .labels = request.labels,
+                       .create_time = absl::Now()};
+  record.last_use_time = record.create_time;
+  RASQ_ASSIGN_OR_RETURN(record.options, CheckOptions(request.options));
+  if (!request.id.empty()) RASQ_RETURN_IF_ERROR(CheckName("session_id", request.id));
+  RASQ_RETURN_IF_ERROR(CheckLabels(request.labels));
+  record.origin = pools_.at(record.options.strategy).origin;
+  {
+    MutexLock lock(mu_);
+    if (!request.request_id.empty()) {
+      if (auto again = Repeated({request.tenant, request.request_id}); again.ok()) return again;
+    }
+    // Before the log hears of it: most refusals are for these reasons.
+    RASQ_RETURN_IF_ERROR(CheckRoom(record.name, record.options.strategy));
+  }
+  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, MakeSession(record));
+  if (store_ != nullptr && store_->log() != nullptr) {
+    record.name = session->name;
+    RASQ_RETURN_IF_ERROR(store_->log()->Create(session->stored_key, EncodeRecord(record)));
+    session->logs = true;
+  }
+  absl::Status status;
+  {
+    MutexLock lock(mu_);
+    status = Register(session);
+    if (status.ok()) return Info(*session);
+  }
+  if (session->logs) store_->log()->Delete(session->stored_key, [](const absl::Status&) {});
+  return status;
+}
+
+absl::StatusOr<SessionInfo> Engine::Impl::Repeated(const ScopedName& request) const {
+  const auto found = session_of_request_.find(request);
+  if (found == session_of_request_.end()) return absl::NotFoundError("no such request");
+  return Info(*sessions_.at(found->second));
+}
+
+absl::Status Engine::Impl::CheckRoom(const ScopedName& name, Strategy strategy) const {
   if (stopping_) return absl::UnavailableError("the engine is stopping");
-  if (!request.request_id.empty()) {
-    const auto repeated = session_of_request_.find({request.tenant, request.request_id});
-    if (repeated != session_of_request_.end()) return Info(*sessions_.at(repeated->second));
-  }
-  ScopedName name(request.tenant, request.id);
-  while (name.id.empty() || (request.id.empty() && sessions_.contains(name))) {
-    name.id = absl::StrCat("session-", next_key_++);
-  }
+  RASQ_RETURN_IF_ERROR(health_);
   if (sessions_.contains(name)) {
     return absl::AlreadyExistsError(absl::StrCat("session_id=", name.id, ": is taken"));
   }
-  StatePool& pool = pools_.at(options.strategy);
-  Slot slot = pool.slots->Acquire();
-  if (!slot) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("sessions: all ", pool.slots->num_slots(), " slots",
-                     options.strategy == Strategy::kFull ? " of strategy full" : "", " are taken"));
+  const bool full = strategy == Strategy::kFull;
+  const int32_t most = full ? options_.max_full_sessions : max_open_;
+  if ((full ? num_full_open_ : num_open_) >= most) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "sessions: all ", most, " places", full ? " of strategy full" : "", " are taken"));
   }
-  auto session = std::make_shared<Session>(name, tokenizer_.get(), model_->config().hidden);
-  session->key = next_key_++;
-  session->request_id = request.request_id;
-  session->options = options;
-  session->labels = request.labels;
-  session->create_time = session->last_use_time = absl::Now();
-  session->layout = &pool.layout;
-  session->slot = std::move(slot);
-  sessions_[name] = session;
-  if (!request.request_id.empty()) {
-    session_of_request_[{request.tenant, request.request_id}] = name;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord record) {
+  int64_t key = 0;
+  {
+    MutexLock lock(mu_);
+    key = next_key_++;
+    while (record.name.id.empty()) {
+      ScopedName name(record.name.tenant, absl::StrCat("session-", next_id_++));
+      if (!sessions_.contains(name)) record.name = std::move(name);
+    }
   }
-  return Info(*session);
+  auto session = std::make_shared<Session>(record.name, tokenizer_.get(), model_->config().hidden);
+  session->key = key;
+  session->request_id = record.request_id;
+  session->options = record.options;
+  session->labels = std::move(record.labels);
+  session->create_time = record.create_time;
+  session->last_use_time = record.last_use_time;
+  session->layout = &pools_.at(record.options.strategy).layout;
+  if (store_ != nullptr) session->stored_key = store_->NewKey();
+  session->cursor = record.cursor;
+  session->loaded_tokens = session->accepted_tokens = session->absorbed_tokens =
+      record.cursor.position;
+  session->loaded = record.mark;
+  session->known_offset = record.mark.next_offset;
+  {
+    MutexLock input_lock(session->input_mu);
+    std::vector<int32_t> none;
+    session->text.Append(record.mark.held_text, none);
+    session->begun = record.mark.begun;
+    session->next_offset = record.mark.next_offset;
+    session->pinned_tokens = record.mark.pinned_tokens;
+  }
+  if (record.queue.empty()) return session;
+  const int64_t num_tokens = record.context_tokens() - record.cursor.position;
+  for (const std::shared_ptr<const Input>& input : record.queue) {
+    const int64_t values = input->embeddings.size();
+    if (values != 0 && values != input->size() * model_->config().hidden) {
+      return absl::DataLossError(absl::StrCat("session_id=", record.name.id, ": ", values,
+                                              " values of embeddings for ", input->size(),
+                                              " rows"));
+    }
+    RASQ_RETURN_IF_ERROR(CheckTokens(*input));
+  }
+  session->items.push_back({.input = std::move(record.queue),
+                            .num_tokens = num_tokens,
+                            .accept_time = absl::Now(),
+                            .on_absorbed = [](const absl::StatusOr<AppendResult>&) {},
+                            .mark = std::move(record.mark),
+                            .logged = true});
+  return session;
+}
+
+absl::Status Engine::Impl::Register(const SessionPtr& session) {
+  const Strategy strategy = session->layout->strategy;
+  RASQ_RETURN_IF_ERROR(CheckRoom(session->name, strategy));
+  ++(strategy == Strategy::kFull ? num_full_open_ : num_open_);
+  sessions_[session->name] = session;
+  if (!session->request_id.empty()) {
+    session_of_request_[{session->name.tenant, session->request_id}] = session->name;
+  }
+  // What a record brought that is not in its slab.
+  std::deque<WorkItem> items = std::exchange(session->items, {});
+  for (WorkItem& item : items) {
+    session->accepted_tokens += item.num_tokens;
+    backlog_tokens_ += item.num_tokens;
+    ++session->items_in_flight;
+    inbox_.emplace_back(session, std::move(item));
+  }
+  wake_.Signal();
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Impl::AddTask(const ScopedName& name,
+                                   std::function<absl::StatusOr<bool>(SessionPtr)> task,
+                                   std::function<void(const absl::Status&)> on_dropped) {
+  MutexLock lock(mu_);
+  RASQ_ASSIGN_OR_RETURN(SessionPtr session, FindUsable(name));
+  ++session->items_in_flight;
+  WorkItem item{.task = [session, task = std::move(task)] { return task(session); },
+                .on_dropped = std::move(on_dropped)};
+  inbox_.emplace_back(std::move(session), std::move(item));
+  wake_.Signal();
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Impl::CheckTokens(const Input& input) const {
+  if (!input.embeddings.empty()) return absl::OkStatus();
+  for (const int32_t id : input.ids) {
+    RASQ_RETURN_IF_ERROR(CheckRange("token_id", id, 0, model_->config().vocab - 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Impl::LogHealth() const {
+  return store_ == nullptr || store_->log() == nullptr ? absl::OkStatus() : store_->log()->Health();
+}
+
+absl::StatusOr<const Engine::Impl::StatePool*> Engine::Impl::PoolOf(const SessionRecord& record,
+                                                                    absl::string_view where) const {
+  const auto pool = pools_.find(record.options.strategy);
+  if (pool == pools_.end()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(where, ": its strategy needs a memory, which this server's model has not"));
+  }
+  if (absl::Status status = CheckOrigin(record.origin, pool->second.origin); !status.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat(where, ": ", status.message()));
+  }
+  return &pool->second;
 }
 
 SessionInfo Engine::Impl::Info(const Session& session) const {
@@ -102,7 +218,10 @@ SessionInfo Engine::Impl::Info(const Session& session) const {
                              : absl::InfiniteFuture(),
           .labels = session.labels,
           .options = session.options,
-          .state = session.state,
+          .state = session.state == SessionState::kActive &&
+                           (session.place == Place::kHost || session.place == Place::kDisk)
+                       ? SessionState::kParked
+                       : session.state,
           .context_tokens = session.absorbed_tokens,
           .backlog_tokens = session.accepted_tokens - session.absorbed_tokens,
           .next_offset = session.known_offset,
@@ -141,11 +260,8 @@ absl::StatusOr<SessionInfo> Engine::Impl::GetSession(const ScopedName& name) con
 
 absl::StatusOr<SessionPage> Engine::Impl::ListSessions(const std::string& tenant, int32_t page_size,
                                                        const std::string& page_token) const {
-  RASQ_RETURN_IF_ERROR(CheckRange("page_size", page_size, 0, 1000));
-  if (!page_token.empty() && !IsSessionId(page_token)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("page_token=\"", page_token, "\": is not one that ListSessions gave"));
-  }
+  RASQ_RETURN_IF_ERROR(CheckRange("page_size", page_size, 0, kMaxPageSize));
+  if (!page_token.empty()) RASQ_RETURN_IF_ERROR(CheckName("page_token", page_token));
   const size_t most = page_size == 0 ? kDefaultPageSize : page_size;
   MutexLock lock(mu_);
   SessionPage page;  // the token is the last id of the page before
@@ -181,7 +297,7 @@ EngineStats Engine::Impl::Stats() const {
   EngineStats stats = base_stats_;
   stats.sessions_open = static_cast<int32_t>(sessions_.size());
   for (const auto& [name, session] : sessions_) {
-    if (session->generation != 0 || session->appends_in_flight > 0) ++stats.sessions_active;
+    if (session->generation != 0 || session->items_in_flight > 0) ++stats.sessions_active;
   }
   stats.slots_used = session_slots_->num_used();
   stats.backlog_tokens = backlog_tokens_;
@@ -190,6 +306,14 @@ EngineStats Engine::Impl::Stats() const {
   stats.appended_tokens = appended_tokens_;
   stats.generated_tokens = generated_tokens_;
   stats.buffer_replacements = buffer_replacements_;
+  stats.max_open_sessions = max_open_;
+  stats.sessions_parked_host = num_on_host_;
+  stats.sessions_parked_disk = num_on_disk_;
+  stats.parks = parks_;
+  stats.unparks = unparks_;
+  stats.snapshots_written = files_written_;
+  stats.snapshots_failed = files_failed_;
+  stats.log_entries = log_entries_;
   return stats;
 }
 
@@ -198,9 +322,10 @@ absl::Status Engine::Impl::Health() const {
   return health_;
 }
 
-int32_t Engine::Impl::FreeSlots(Strategy strategy) const {
-  const SlotPool& slots = strategy == Strategy::kFull ? *full_slots_ : *session_slots_;
-  return slots.num_slots() - slots.num_used();
+int32_t Engine::Impl::FreePlaces(Strategy strategy) const {
+  MutexLock lock(mu_);
+  return strategy == Strategy::kFull ? options_.max_full_sessions - num_full_open_
+                                     : max_open_ - num_open_;
 }
 
 bool Engine::Impl::HasSession(const ScopedName& name) const {
@@ -214,8 +339,10 @@ bool Engine::Impl::HasRequest(const ScopedName& request) const {
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
-                                                       EngineObserver* observer) {
-  RASQ_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Impl::Create(options, observer));
+                                                       EngineObserver* observer,
+                                                       std::shared_ptr<StateStore> store) {
+  RASQ_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl,
+                        Impl::Create(options, observer, std::move(store)));
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
@@ -226,7 +353,7 @@ const Tokenizer& Engine::tokenizer() const { return impl_->tokenizer(); }
 const EngineOptions& Engine::options() const { return impl_->options(); }
 EngineStats Engine::Stats() const { return impl_->Stats(); }
 absl::Status Engine::Health() const { return impl_->Health(); }
-int32_t Engine::FreeSlots(Strategy strategy) const { return impl_->FreeSlots(strategy); }
+int32_t Engine::FreePlaces(Strategy strategy) const { return impl_->FreePlaces(strategy); }
 bool Engine::HasSession(const ScopedName& name) const { return impl_->HasSession(name); }
 bool Engine::HasRequest(const ScopedName& request) const { return impl_->HasRequest(request); }
 absl::StatusOr<SessionInfo> Engine::CreateSession(const CreateSessionRequest& request) {
@@ -241,6 +368,19 @@ absl::StatusOr<SessionPage> Engine::ListSessions(const std::string& tenant, int3
 }
 void Engine::DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done) {
   impl_->DeleteSession(name, done);
+}
+absl::Status Engine::Adopt(StoredSession session) { return impl_->Adopt(std::move(session)); }
+void Engine::ForkSession(const ForkSessionRequest& request,
+                         std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  impl_->ForkSession(request, std::move(done));
+}
+void Engine::SnapshotSession(const SnapshotRequest& request,
+                             std::function<void(absl::StatusOr<SnapshotInfo>)> done) {
+  impl_->SnapshotSession(request, std::move(done));
+}
+void Engine::RestoreSession(const RestoreSessionRequest& request,
+                            std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  impl_->RestoreSession(request, std::move(done));
 }
 absl::StatusOr<AppendReceipt> Engine::Append(
     AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed) {

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/state_store.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/types.h"
 
@@ -29,16 +30,20 @@ class GenerateSink {
   virtual void OnDone(absl::StatusOr<GenerateSummary> summary) = 0;
 };
 
-// Sessions on a page of ListSessions that asks for no number.
-inline constexpr int32_t kDefaultPageSize = 100;
-
 class Engine {
  public:
   // Loads the model, allocates every state and workspace, starts the thread. `observer` may be
   // null, is borrowed, and must outlive the engine.
-  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
-                                                        EngineObserver* observer);
-  // Ends what is in flight with kUnavailable, then stops the thread.
+  // `store` is where sessions may be parked, logged and snapshotted; null: nowhere.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options, EngineObserver* observer,
+      std::shared_ptr<StateStore> store = nullptr);
+  // A session that `store` found. kFailedPrecondition if it is of another model or other settings,
+  // which it names. REQUIRES: no call of its tenant was made yet.
+  absl::Status Adopt(StoredSession session);
+  // Ends what is in flight with kUnavailable, puts all states on disk if there is a state
+  // directory, then stops the thread. What was accepted is then kept with the states, absorbed or
+  // not.
   ~Engine();
 
   // All of these may be called by many threads at once. No callback runs under a lock, and none
@@ -54,7 +59,7 @@ class Engine {
   // What EngineGroup places and finds sessions by: how many more of a strategy may be opened;
   // whether a session of that id is here, though it be on its way out, and one that a request of
   // that id made.
-  int32_t FreeSlots(Strategy strategy) const;
+  int32_t FreePlaces(Strategy strategy) const;
   bool HasSession(const ScopedName& name) const;
   bool HasRequest(const ScopedName& request) const;
 

@@ -110,7 +110,8 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
   // Works on copies: a refusal further down must leave no trace.
   TextStream text = session->text;
   bool begun = session->begun;
-  WorkItem item{.next_offset = session->next_offset + ContentSize(request.content)};
+  const int64_t next_offset = session->next_offset + ContentSize(request.content);
+  WorkItem item;
   item.input = ToInput(std::move(request.content), request.pinned, begun, text, item.num_tokens);
   const int64_t pinned_tokens = session->pinned_tokens + (request.pinned ? item.num_tokens : 0);
   if (pinned_tokens > shape.capacity / 2 && request.pinned) {
@@ -118,12 +119,17 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
                                                      " tokens in all, at most ", shape.capacity / 2,
                                                      " of the buffer may be"));
   }
-  AppendReceipt receipt{.accepted_tokens = item.num_tokens, .next_offset = item.next_offset};
+  AppendReceipt receipt{.accepted_tokens = item.num_tokens, .next_offset = next_offset};
+  item.mark = {.next_offset = next_offset,
+               .pinned_tokens = pinned_tokens,
+               .held_text = std::string(text.held()),
+               .begun = begun};
   item.on_absorbed = std::move(on_absorbed);
   item.accept_time = absl::Now();
   {
     MutexLock lock(mu_);
     RASQ_RETURN_IF_ERROR(FindUsable(session->name).status());
+    RASQ_RETURN_IF_ERROR(LogHealth());
     const int64_t backlog = session->accepted_tokens - session->absorbed_tokens + item.num_tokens;
     if (backlog > options_.max_backlog_tokens) {
       return absl::ResourceExhaustedError(
@@ -143,8 +149,8 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
                        " with this call's: strategy full keeps at most ", shape.window_rows));
     }
     session->accepted_tokens += item.num_tokens;
-    session->known_offset = item.next_offset;
-    ++session->appends_in_flight;
+    session->known_offset = next_offset;
+    ++session->items_in_flight;
     backlog_tokens_ += item.num_tokens;
     receipt.backlog_tokens = backlog;
     inbox_.emplace_back(session, std::move(item));
@@ -242,6 +248,10 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
     generation->prompt.back() = std::make_shared<Input>(std::move(last));
   }
   generation->held_tokens = held_tokens;
+  generation->mark = {.next_offset = session->next_offset,
+                      .pinned_tokens = session->pinned_tokens,
+                      .held_text = "",
+                      .begun = true};
   generation->seed = static_cast<uint64_t>(request.sampling.has_seed ? request.sampling.seed
                                                                      : session->options.seed);
   const bool commit = request.commit;

@@ -1,12 +1,14 @@
-// The inside of the engine. engine.cc is the callers' side: the registry of sessions, checks,
-// tokenizing, acceptance. engine_loop.cc is the thread's side: it owns the device, the model and
-// all states. The doors between them are the inbox, the list of cancels and the sessions' counters,
-// all under `mu_`.
+// The inside of the engine. engine.cc and engine_calls.cc are the callers' side: the registry of
+// sessions, checks, tokenizing, acceptance. engine_loop.cc is the thread's side: it owns the
+// device, the model and all states; engine_places.cc moves these between device, host and disk. The
+// doors between them are the inbox, the list of cancels and the sessions' counters, all under
+// `mu_`.
 #pragma once
 
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -20,6 +22,7 @@
 #include "engine/session.h"
 #include "engine/slot_pool.h"
 #include "engine/state_layout.h"
+#include "engine/state_store.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/types.h"
 #include "kernels/base/mutex.h"
@@ -30,7 +33,9 @@ namespace rasq {
 class Engine::Impl {
  public:
   static absl::StatusOr<std::unique_ptr<Impl>> Create(const EngineOptions& options,
-                                                      EngineObserver* observer);
+                                                      EngineObserver* observer,
+                                                      std::shared_ptr<StateStore> store);
+  absl::Status Adopt(StoredSession stored);
   ~Impl();
 
   const ModelInfo& model_info() const { return model_info_; }
@@ -38,7 +43,7 @@ class Engine::Impl {
   const EngineOptions& options() const { return options_; }
   EngineStats Stats() const;
   absl::Status Health() const;
-  int32_t FreeSlots(Strategy strategy) const;
+  int32_t FreePlaces(Strategy strategy) const;
   bool HasSession(const ScopedName& name) const;
   bool HasRequest(const ScopedName& request) const;
 
@@ -47,6 +52,12 @@ class Engine::Impl {
   absl::StatusOr<SessionPage> ListSessions(const std::string& tenant, int32_t page_size,
                                            const std::string& page_token) const;
   void DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done);
+  void ForkSession(const ForkSessionRequest& request,
+                   std::function<void(absl::StatusOr<SessionInfo>)> done);
+  void SnapshotSession(const SnapshotRequest& request,
+                       std::function<void(absl::StatusOr<SnapshotInfo>)> done);
+  void RestoreSession(const RestoreSessionRequest& request,
+                      std::function<void(absl::StatusOr<SessionInfo>)> done);
   absl::StatusOr<AppendReceipt> Append(
       AppendRequest request, std::function<void(absl::StatusOr<AppendResult>)> on_absorbed);
   absl::StatusOr<int64_t> Generate(GenerateRequest request, std::shared_ptr<GenerateSink> sink);
@@ -60,6 +71,7 @@ class Engine::Impl {
     StateLayout layout;
     SlotPool* slots = nullptr;       // for sessions
     SlotPool* work_slots = nullptr;  // for generations' copies
+    StateOrigin origin;
   };
 
   // What a step moves forward: a session's own stream, or a generation's copy of it.
@@ -76,16 +88,36 @@ class Engine::Impl {
     int64_t tokens;
   };
 
-  Impl(const EngineOptions& options, EngineObserver* observer);
+  // Ends an append when it is in the session's state and on disk, whichever comes last.
+  class DurableAck;
+
+  Impl(const EngineOptions& options, EngineObserver* observer, std::shared_ptr<StateStore> store);
   absl::Status Init();
   // The largest step, if `max_sessions` (0: as many as fit) sessions may be open.
   absl::StatusOr<StepLimits> MakeLimits(int32_t max_sessions, const MemoryConfig& memory) const;
   absl::Status InitPools(int32_t max_sessions, const MemoryConfig& memory);
+  absl::Status InitParking(int64_t slot_bytes);
 
   // Callers' side.
   absl::StatusOr<SessionOptions> CheckOptions(const SessionOptions& options) const;
   absl::Status CheckGenerate(const GenerateRequest& request) const;
   absl::Status CheckContent(const Content& content) const;
+  absl::Status LogHealth() const;
+  // The pool that a record's state fits in: kFailedPrecondition if it is of another model.
+  absl::StatusOr<const StatePool*> PoolOf(const SessionRecord& record,
+                                          absl::string_view where) const;
+  // A session that has come as far as `record`; its state is still to be put in its place.
+  absl::StatusOr<SessionPtr> MakeSession(SessionRecord record);
+  // Into the registry: kAlreadyExists, kResourceExhausted. An empty id is replaced by a new one.
+  absl::Status Register(const SessionPtr& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckRoom(const ScopedName& name, Strategy strategy) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckLabels(const std::map<std::string, std::string>& labels) const;
+  absl::Status CheckTokens(const Input& input) const;
+  absl::StatusOr<SessionInfo> Repeated(const ScopedName& request) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status AddTask(const ScopedName& name, std::function<absl::StatusOr<bool>(SessionPtr)> task,
+                       std::function<void(const absl::Status&)> on_dropped);
   absl::StatusOr<SessionPtr> Find(const ScopedName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<SessionPtr> FindUsable(const ScopedName& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status MarkDeleting(const ScopedName& name, const std::function<void(absl::Status)>& done);
@@ -104,11 +136,49 @@ class Engine::Impl {
   void DropAppendsBehindGenerations(const SessionPtr& session);
   void DropItems(const SessionPtr& session, const absl::Status& status);
   void ForgetInput(Session& session);
-  void EndAppend(Session& session, const WorkItem& item, const absl::Status& status);
+  void EndItem(Session& session, const WorkItem& item, const absl::Status& status);
+  void EndItems(const SessionPtr& session, const absl::Status& status);
+  void EndBackground();
+  void EndAcks(absl::Duration patience);
   void FailSession(const SessionPtr& session, const absl::Status& status);
+  // ... where their states are (engine_places.cc): on the device while they are at work, elsewhere
+  // when others need the room. What returns a bool gives false if it has to be tried again later.
+  void SetPlace(Session& session, Place place);
+  void ServePlaces();
+  absl::StatusOr<bool> BringIn(const SessionPtr& session);
+  absl::StatusOr<bool> CopyState(const SessionPtr& session, std::byte* to);
+  absl::StatusOr<Slot> TakeSlot(SlotPool& slots, const Session* keep);
+  absl::StatusOr<bool> Park(const SessionPtr& session);
+  SessionPtr ToPark(const Session* keep) const;
+  Slot TakeHostSlot();
+  void ReadState(const SessionPtr& session);
+  void WriteState(const SessionPtr& session);
+  void WriteCheckpoint(const SessionPtr& session);
+  void AfterWrite(const SessionPtr& session, const SessionRecord& record, const std::string& path,
+                  int64_t logged, int64_t num_loaded, const absl::Status& status);
+  void NoteCheckpoint(const SessionPtr& session, const SessionRecord& record, std::string path,
+                      int64_t logged);
+  SessionRecord MakeRecord(const Session& session) const;
+  void SaveAll();
+  void ForgetPlaces(const SessionPtr& session);
+  // Disk work on the store's threads; what it posts runs on this one.
+  void Background(std::function<void()> work);
+  void Post(std::function<void()> task);
+  // ... their copies (engine_copies.cc): forks, snapshots, sessions of an earlier run ...
+  absl::StatusOr<bool> Fork(const SessionPtr& source, const ForkSessionRequest& request,
+                            const std::function<void(absl::StatusOr<SessionInfo>)>& done);
+  absl::StatusOr<bool> Snapshot(const SessionPtr& session, const SnapshotRequest& request,
+                                const std::function<void(absl::StatusOr<SnapshotInfo>)>& done);
+  struct Restored;
+  void StartRestores();
+  void FinishRestore(Restored restored);
+  void EnterLog(const SessionPtr& session, const SessionRecord& record,
+                std::function<void(absl::Status)> done);
+  void Log(Session& session, WorkItem& item);
   // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
   // what comes of it. RunStep is false if there was nothing to do.
   void ServeItems(const SessionPtr& session);
+  bool DoTask(const SessionPtr& session);
   void LoadItems(Session& session);
   bool AbsorbItems(const SessionPtr& session);
   absl::StatusOr<bool> StartGeneration(const SessionPtr& session, Generation& generation);
@@ -131,6 +201,7 @@ class Engine::Impl {
 
   const EngineOptions options_;
   EngineObserver* const observer_;
+  const std::shared_ptr<StateStore> store_;  // null: none
 
   // Constant after Init.
   std::unique_ptr<Checkpoint> checkpoint_;
@@ -138,6 +209,8 @@ class Engine::Impl {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Model> model_;  // the thread's own
   std::unique_ptr<SlotPool> session_slots_, work_slots_, full_slots_, full_work_slots_;
+  std::unique_ptr<SlotPool> host_slots_;
+  int32_t max_open_ = 0;  // sessions but those of strategy full
   std::map<Strategy, StatePool> pools_;
   ModelInfo model_info_;
   SchedulerLimits scheduler_limits_;
@@ -154,6 +227,7 @@ class Engine::Impl {
   std::vector<int64_t> cancels_ ABSL_GUARDED_BY(mu_);
   int32_t num_deleting_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t next_key_ ABSL_GUARDED_BY(mu_) = 1;
+  int64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;  // of sessions that are given none
   int64_t next_generation_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<int64_t, SessionPtr> generations_open_ ABSL_GUARDED_BY(mu_);  // queued and running
   int32_t generations_running_ ABSL_GUARDED_BY(mu_) = 0;
@@ -161,6 +235,20 @@ class Engine::Impl {
   int64_t appended_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t generated_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t buffer_replacements_ ABSL_GUARDED_BY(mu_) = 0;
+  int32_t num_open_ ABSL_GUARDED_BY(mu_) = 0;       // sessions that count for max_open_
+  int32_t num_full_open_ ABSL_GUARDED_BY(mu_) = 0;  // and those of strategy full
+  int32_t num_on_host_ ABSL_GUARDED_BY(mu_) = 0;
+  int32_t num_on_disk_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t parks_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t unparks_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t files_written_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t files_failed_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t log_entries_ ABSL_GUARDED_BY(mu_) = 0;
+  std::deque<std::function<void()>> posted_ ABSL_GUARDED_BY(mu_);
+  int32_t in_background_ ABSL_GUARDED_BY(mu_) = 0;  // work that has not ended
+  int32_t log_waits_ ABSL_GUARDED_BY(mu_) = 0;      // sessions that enter the log
+  CondVar background_;                              // less of these, or of acks_
+  std::set<std::shared_ptr<DurableAck>> acks_ ABSL_GUARDED_BY(mu_);
 
   // The thread's own.
   std::map<int64_t, SessionPtr> busy_;     // sessions with items, by key
@@ -168,6 +256,16 @@ class Engine::Impl {
   std::vector<Stream> running_;
   SchedulerTurn turn_;
   absl::Time next_expiry_check_;
+  int64_t num_steps_ = 0;
+  std::map<int64_t, SessionPtr> on_device_;  // sessions that may be parked, by key
+  std::map<int64_t, SessionPtr> on_host_;    // by the order in which they came there
+  int64_t next_place_order_ = 1;
+  std::deque<SessionPtr> waiting_;                        // for a slot, first come first served
+  std::vector<std::shared_ptr<HostState>> being_copied_;  // to the device, until it is waited for
+  absl::Time next_write_;                                 // not before, after one that failed
+  std::deque<std::pair<RestoreSessionRequest, std::function<void(absl::StatusOr<SessionInfo>)>>>
+      restores_;
+  int32_t restoring_ = 0;
 
   std::thread thread_;
 };

@@ -28,6 +28,10 @@ absl::Status Validate(const EngineOptions& options) {
       CheckRange<int64_t>("max_batch_streams", options.max_batch_streams, 1, kMany));
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("device_reserve_bytes", options.device_reserve_bytes, 0,
                                            int64_t{1} << 50));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("host_state_bytes", options.host_state_bytes, 0, int64_t{1} << 50));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("max_open_sessions", options.max_open_sessions, 0, kMany));
   constexpr int64_t kMostTokens = int64_t{1} << 40;
   RASQ_RETURN_IF_ERROR(
       CheckRange<int64_t>("max_backlog_tokens", options.max_backlog_tokens, 1, kMostTokens));
@@ -63,17 +67,18 @@ int32_t MaxBatchTokens(const EngineOptions& options, const Ops& ops) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Engine::Impl>> Engine::Impl::Create(const EngineOptions& options,
-                                                                   EngineObserver* observer) {
+absl::StatusOr<std::unique_ptr<Engine::Impl>> Engine::Impl::Create(
+    const EngineOptions& options, EngineObserver* observer, std::shared_ptr<StateStore> store) {
   RASQ_RETURN_IF_ERROR(Validate(options));
-  std::unique_ptr<Impl> impl(new Impl(options, observer));
+  std::unique_ptr<Impl> impl(new Impl(options, observer, std::move(store)));
   RASQ_RETURN_IF_ERROR(impl->Init());
   impl->thread_ = std::thread([impl = impl.get()] { impl->Run(); });
   return impl;
 }
 
-Engine::Impl::Impl(const EngineOptions& options, EngineObserver* observer)
-    : options_(options), observer_(observer) {}
+Engine::Impl::Impl(const EngineOptions& options, EngineObserver* observer,
+                   std::shared_ptr<StateStore> store)
+    : options_(options), observer_(observer), store_(std::move(store)) {}
 
 absl::Status Engine::Impl::Init() {
   RASQ_ASSIGN_OR_RETURN(checkpoint_, Checkpoint::Open(options_.model, options_.load_format));
@@ -190,6 +195,34 @@ absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& m
     const bool full = strategy == Strategy::kFull;
     pool.slots = full ? full_slots_.get() : session_slots_.get();
     pool.work_slots = full ? full_work_slots_.get() : work_slots_.get();
+    pool.origin = OriginOf(checkpoint_->fingerprint(), ops_->element(), pool.layout);
+  }
+  return InitParking(slot_bytes);
+}
+
+absl::Status Engine::Impl::InitParking(int64_t slot_bytes) {
+  // Enough for the exchange of two sessions while others go to disk and come back.
+  constexpr int64_t kLeastWithDisk = 4;
+  constexpr int32_t kOpenWithDisk = 65536;
+  const bool disk = store_ != nullptr && store_->has_states();
+  int64_t host_slots = options_.host_state_bytes / slot_bytes;
+  if (options_.host_state_bytes > 0 && host_slots == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("host_state_bytes=", options_.host_state_bytes, ": a state has ", slot_bytes));
+  }
+  if (disk) host_slots = std::max(host_slots, kLeastWithDisk);
+  RASQ_ASSIGN_OR_RETURN(
+      host_slots_,
+      SlotPool::CreateOnHost(*ops_, static_cast<int32_t>(std::min<int64_t>(host_slots, kMany)),
+                             slot_bytes));
+  // Without a disk, one place in host memory is for exchanges.
+  const int32_t places = session_slots_->num_slots() + std::max(host_slots_->num_slots() - 1, 0);
+  max_open_ = options_.max_open_sessions;
+  if (max_open_ == 0) max_open_ = disk ? std::max(kOpenWithDisk, places) : places;
+  if (!disk && max_open_ > places) {
+    return absl::InvalidArgumentError(absl::StrCat("max_open_sessions=", max_open_,
+                                                   ": without a state_dir there are ", places,
+                                                   " places for their states"));
   }
   return absl::OkStatus();
 }

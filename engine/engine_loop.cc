@@ -12,6 +12,11 @@ namespace {
 
 // How often idle sessions are looked at.
 constexpr absl::Duration kExpiryPeriod = absl::Seconds(1);
+// How often sessions that wait for a slot look whether one can be had, if nothing else happens.
+constexpr absl::Duration kPlacePeriod = absl::Milliseconds(20);
+
+// How long a stopping engine waits for a log that the disk does not take.
+constexpr absl::Duration kLogPatience = absl::Seconds(5);
 
 const absl::Status& Stopping() {
   static const absl::Status status = absl::UnavailableError("the engine is stopping");
@@ -34,19 +39,22 @@ void Engine::Impl::Run() {
   while (true) {
     std::deque<std::pair<SessionPtr, WorkItem>> inbox;
     std::vector<int64_t> cancels;
+    std::deque<std::function<void()>> posted;
     bool stopping = false, deleting = false;
     {
       MutexLock lock(mu_);
-      if (!worked && !stopping_ && inbox_.empty() && cancels_.empty()) {
-        wake_.WaitUntil(
-            mu_, std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(kExpiryPeriod));
+      if (!worked && !stopping_ && inbox_.empty() && cancels_.empty() && posted_.empty()) {
+        const absl::Duration wait = waiting_.empty() ? kExpiryPeriod : kPlacePeriod;
+        wake_.WaitUntil(mu_, std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(wait));
       }
+      posted.swap(posted_);
       inbox.swap(inbox_);
       cancels.swap(cancels_);
       stopping = stopping_;
       deleting = num_deleting_ > 0;
     }
     Admit(inbox);
+    for (const auto& task : posted) task();
     if (stopping) break;
     Cancel(cancels);
     ExpireSessions();
@@ -54,6 +62,7 @@ void Engine::Impl::Run() {
     // Copies: serving an item may end others.
     const std::map<int64_t, SessionPtr> busy = busy_;
     for (const auto& [key, session] : busy) ServeItems(session);
+    ServePlaces();
     worked = RunStep();
   }
   Shutdown();
@@ -64,8 +73,16 @@ void Engine::Impl::Shutdown() {
     const auto [session, generation] = generations_.begin()->second;
     EndGeneration(session, generation, Stopping());
   }
+  const bool saves = store_ != nullptr && store_->has_states();
   const std::map<int64_t, SessionPtr> busy = busy_;
-  for (const auto& [key, session] : busy) DropItems(session, Stopping());
+  for (const auto& [key, session] : busy) {
+    if (saves) LoadItems(*session);
+    EndItems(session, Stopping());
+    if (!saves) ForgetInput(*session);
+  }
+  EndBackground();
+  if (saves) SaveAll();
+  EndAcks(kLogPatience);
   std::vector<std::function<void(absl::Status)>> done;
   {
     MutexLock lock(mu_);
@@ -75,6 +92,20 @@ void Engine::Impl::Shutdown() {
     }
   }
   for (const auto& callback : done) callback(Stopping());
+}
+
+// Until no thread of the store works for this engine, and what they found is dealt with.
+void Engine::Impl::EndBackground() {
+  while (true) {
+    std::deque<std::function<void()>> posted;
+    {
+      MutexLock lock(mu_);
+      while (in_background_ > 0 && posted_.empty()) background_.Wait(mu_);
+      if (posted_.empty()) return;
+      posted.swap(posted_);
+    }
+    for (const auto& task : posted) task();
+  }
 }
 
 void Engine::Impl::Admit(std::deque<std::pair<SessionPtr, WorkItem>>& inbox) {
@@ -104,7 +135,7 @@ void Engine::Impl::ExpireSessions() {
     MutexLock lock(mu_);
     for (auto& [id, session] : sessions_) {
       const bool idle = session->state == SessionState::kActive && session->generation == 0 &&
-                        session->appends_in_flight == 0;
+                        session->items_in_flight == 0;
       const absl::Duration ttl = session->options.ttl;
       if (idle && ttl > absl::ZeroDuration() && now > session->last_use_time + ttl) {
         session->state = SessionState::kDeleting;
@@ -130,14 +161,25 @@ void Engine::Impl::FinishDeletes() {
     std::vector<std::function<void(absl::Status)>> done;
     {
       MutexLock lock(mu_);
-      if (session->generation != 0 || session->appends_in_flight > 0) continue;
+      if (session->generation != 0 || session->items_in_flight > 0) continue;
       sessions_.erase(session->name);
       session_of_request_.erase({session->name.tenant, session->request_id});
-      session->slot = Slot();
+      --(session->layout->strategy == Strategy::kFull ? num_full_open_ : num_open_);
       done.swap(session->on_deleted);
       --num_deleting_;
     }
-    for (const auto& callback : done) callback(absl::OkStatus());
+    ForgetPlaces(session);
+    if (session->logs) {
+      // Its file goes when the log no longer names it.
+      store_->log()->Delete(session->stored_key,
+                            [store = store_, file = session->checkpoint,
+                             done = std::move(done)](const absl::Status& status) {
+                              if (status.ok()) store->Remove(file);
+                              for (const auto& callback : done) callback(status);
+                            });
+    } else {
+      for (const auto& callback : done) callback(absl::OkStatus());
+    }
   }
 }
 
@@ -147,22 +189,26 @@ void Engine::Impl::DropAppendsBehindGenerations(const SessionPtr& session) {
   while (!session->items.empty() && session->items.back().generation == nullptr) {
     const WorkItem item = std::move(session->items.back());
     session->items.pop_back();
-    EndAppend(*session, item, status);
+    EndItem(*session, item, status);
   }
   if (session->items.empty()) ForgetInput(*session);
 }
 
 void Engine::Impl::DropItems(const SessionPtr& session, const absl::Status& status) {
+  EndItems(session, status);
+  ForgetInput(*session);
+}
+
+void Engine::Impl::EndItems(const SessionPtr& session, const absl::Status& status) {
   while (!session->items.empty()) {
     const WorkItem item = std::move(session->items.front());
     session->items.pop_front();
     if (item.generation == nullptr) {
-      EndAppend(*session, item, status);
+      EndItem(*session, item, status);
     } else if (!item.generation->over) {
       EndGeneration(session, item.generation, status);
     }
   }
-  ForgetInput(*session);
 }
 
 // Of a session without items: what was loaded and not absorbed is not wanted any more.
@@ -172,8 +218,8 @@ void Engine::Impl::ForgetInput(Session& session) {
   busy_.erase(session.key);
 }
 
-// Ends an append that will not be absorbed.
-void Engine::Impl::EndAppend(Session& session, const WorkItem& item, const absl::Status& status) {
+// Ends an append that will not be absorbed, or a task that will not be done.
+void Engine::Impl::EndItem(Session& session, const WorkItem& item, const absl::Status& status) {
   {
     MutexLock lock(mu_);
     // Some of its tokens may be in the state already: those are no backlog any more.
@@ -181,9 +227,9 @@ void Engine::Impl::EndAppend(Session& session, const WorkItem& item, const absl:
         std::min(item.num_tokens, session.accepted_tokens - session.absorbed_tokens);
     backlog_tokens_ -= left;
     session.accepted_tokens -= left;
-    --session.appends_in_flight;
+    --session.items_in_flight;
   }
-  item.on_absorbed(status);
+  item.task != nullptr ? item.on_dropped(status) : item.on_absorbed(status);
 }
 
 void Engine::Impl::FailSession(const SessionPtr& session, const absl::Status& status) {

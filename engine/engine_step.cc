@@ -28,12 +28,24 @@ ReadPolicy ReadPolicyOf(const SessionOptions& options) {
 }  // namespace
 
 void Engine::Impl::ServeItems(const SessionPtr& session) {
+  if (session->log_pending) return;
   while (!session->items.empty()) {
     LoadItems(*session);
     if (AbsorbItems(session)) continue;
+    if (session->items.front().task != nullptr) {
+      if (!DoTask(session)) return;
+      continue;
+    }
     const std::shared_ptr<Generation> generation = session->items.front().generation;
-    if (generation == nullptr || generation->slot) return;  // a step has to come first
-    if (generation->over) {                                 // it was cancelled, or failed
+    if (generation == nullptr) {  // a step has to come first
+      if (!session->slot && !session->waits) {
+        session->waits = true;
+        waiting_.push_back(session);
+      }
+      return;
+    }
+    if (generation->slot) return;
+    if (generation->over) {  // it was cancelled, or failed
       session->items.pop_front();
       continue;
     }
@@ -42,7 +54,7 @@ void Engine::Impl::ServeItems(const SessionPtr& session) {
       FailSession(session, started.status());
       return;
     }
-    if (!*started) return;  // no slot for its copy is free
+    if (!*started) return;  // no slot for its copy is free, or the state is still on disk
     running_.push_back({session, generation});
     // What is committed comes before what is appended from now on; else that need not wait.
     if (generation->request.commit) return;
@@ -51,10 +63,27 @@ void Engine::Impl::ServeItems(const SessionPtr& session) {
   busy_.erase(session->key);
 }
 
+// Whether it was done, or has failed.
+bool Engine::Impl::DoTask(const SessionPtr& session) {
+  const absl::StatusOr<bool> done = session->items.front().task();
+  if (done.ok() && !*done) return false;
+  const WorkItem item = std::move(session->items.front());
+  session->items.pop_front();
+  {
+    MutexLock lock(mu_);
+    --session->items_in_flight;
+  }
+  if (!done.ok()) item.on_dropped(done.status());
+  return true;
+}
+
 void Engine::Impl::LoadItems(Session& session) {
   while (session.loaded_ends.size() < session.items.size() &&
-         session.items[session.loaded_ends.size()].generation == nullptr) {
+         session.items[session.loaded_ends.size()].is_append()) {
     WorkItem& item = session.items[session.loaded_ends.size()];
+    session.loaded = item.mark;
+    ++session.num_loaded;
+    Log(session, item);
     for (std::shared_ptr<const Input>& input : item.input) session.queue.Push(std::move(input));
     session.loaded_tokens += item.num_tokens;
     session.loaded_ends.push_back(session.loaded_tokens);
@@ -80,11 +109,11 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
       WorkItem& item = session->items.front();
       const AppendResult result{.appended_tokens = item.num_tokens,
                                 .context_tokens = session->loaded_ends.front(),
-                                .next_offset = item.next_offset};
+                                .next_offset = item.mark.next_offset};
       done.emplace_back(std::move(item), result);
       session->items.pop_front();
       session->loaded_ends.pop_front();
-      --session->appends_in_flight;
+      --session->items_in_flight;
     }
   }
   const absl::Time now = absl::Now();
@@ -100,9 +129,8 @@ absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
   const StatePool& pool = pools_.at(session->layout->strategy);
   Slot slot = pool.work_slots->Acquire();
   if (!slot) return false;
-  RASQ_RETURN_IF_ERROR(ClearFresh(*session));
-  RASQ_RETURN_IF_ERROR(
-      ops_->CopyOnDevice(slot.data(), session->slot.data(), session->layout->bytes));
+  RASQ_ASSIGN_OR_RETURN(const bool copied, CopyState(session, slot.data()));
+  if (!copied) return false;
   generation.slot = std::move(slot);
   generation.cursor = session->cursor;
   generation.queue = session->queue;
@@ -137,11 +165,12 @@ void Engine::Impl::ReturnHeldText(const SessionPtr& session, const Generation& g
   *item = {.input = {generation.prompt.front()},
            .num_tokens = generation.held_tokens,
            .accept_time = generation.start_time,
-           .on_absorbed = [](const absl::StatusOr<AppendResult>&) {}};
+           .on_absorbed = [](const absl::StatusOr<AppendResult>&) {},
+           .mark = generation.mark};
   MutexLock lock(mu_);
   session->accepted_tokens += generation.held_tokens;
   backlog_tokens_ += generation.held_tokens;
-  ++session->appends_in_flight;
+  ++session->items_in_flight;
 }
 
 // Which streams move in this step, and by how many tokens: generations that decode come first and
@@ -150,7 +179,9 @@ std::vector<Engine::Impl::Share> Engine::Impl::PlanShares() {
   const int32_t max_rows = scheduler_limits_.max_rows;
   std::vector<Share> shares;
   std::map<int64_t, Stream> candidates;  // by flow key
-  for (const auto& [key, session] : busy_) candidates[2 * key] = {session, nullptr};
+  for (const auto& [key, session] : busy_) {
+    if (session->slot) candidates[2 * key] = {session, nullptr};
+  }
   for (const Stream& stream : running_) {
     if (stream.generation->decoding()) {
       shares.push_back({stream, 1});
@@ -207,7 +238,7 @@ bool Engine::Impl::RunStep() {
   absl::Status reset;
   for (const Share& share : shares) {
     steps.push_back(MakeStep(share));
-    reset.Update(ClearFresh(*share.stream.session));
+    if (share.stream.generation == nullptr) reset.Update(ClearFresh(*share.stream.session));
   }
   const absl::StatusOr<std::vector<StepOutcome>> outcomes =
       reset.ok() ? model_->Step(steps) : absl::StatusOr<std::vector<StepOutcome>>(reset);
@@ -216,9 +247,15 @@ bool Engine::Impl::RunStep() {
     return true;
   }
   ReportStep(shares, absl::Now() - start);
+  being_copied_.clear();  // the step has waited for the device
+  ++num_steps_;
   for (size_t i = 0; i < shares.size(); ++i) {
     const auto& [session, generation] = shares[i].stream;
     NoteRetrievals(session, generation.get(), (*outcomes)[i]);
+    if (generation == nullptr) {
+      session->used = num_steps_;
+      WriteCheckpoint(session);
+    }
     if (steps[i].sample.has_value()) AfterToken(session, generation, (*outcomes)[i]);
   }
   return true;
@@ -359,7 +396,7 @@ void Engine::Impl::EndGeneration(const SessionPtr& session,
 WorkItem Engine::Impl::CommitItem(const SessionPtr& session,
                                   const std::shared_ptr<Generation>& generation,
                                   GenerateSummary summary) {
-  WorkItem item{.input = generation->prompt, .accept_time = absl::Now()};
+  WorkItem item{.input = generation->prompt, .accept_time = absl::Now(), .mark = generation->mark};
   Input output{.ids = generation->output->ContextTokens()};
   item.input.push_back(std::make_shared<Input>(std::move(output)));
   for (const std::shared_ptr<const Input>& input : item.input) item.num_tokens += input->size();
@@ -376,7 +413,7 @@ WorkItem Engine::Impl::CommitItem(const SessionPtr& session,
   MutexLock lock(mu_);
   session->accepted_tokens += item.num_tokens;
   backlog_tokens_ += item.num_tokens;
-  ++session->appends_in_flight;
+  ++session->items_in_flight;
   return item;
 }
 

@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/input_queue.h"
 #include "engine/model.h"
+#include "engine/session_record.h"
 #include "engine/slot_pool.h"
 #include "engine/step.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -73,6 +74,7 @@ struct Generation {
   int32_t prompt_tokens = 0;                         // of the request's own prompt
   std::string held_text;      // what the session's text held back when the call came
   int64_t held_tokens = 0;    // its tokens: the first of `prompt`
+  InputMark mark;             // where it leaves the session's input, if it is committed
   bool begun_before = false;  // the session's `begun`, before this call
   int64_t num_inputs = 0;     // of the session, this call's included
   uint64_t seed = 0;

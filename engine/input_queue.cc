@@ -33,6 +33,27 @@ std::vector<InputToken> InputQueue::Peek(int64_t count) const {
   return tokens;
 }
 
+std::vector<std::shared_ptr<const Input>> InputQueue::Rest() const {
+  std::vector<std::shared_ptr<const Input>> rest;
+  for (const Run& run : runs_) {
+    const Input& input = *run.input;
+    if (run.next == 0) {
+      rest.push_back(run.input);
+      continue;
+    }
+    auto part = std::make_shared<Input>();
+    part->ids.assign(input.ids.begin() + run.next, input.ids.end());
+    if (!input.embeddings.empty()) {
+      part->embeddings.assign(input.embeddings.begin() + run.next * hidden_,
+                              input.embeddings.end());
+    }
+    part->segment_break = std::max<int64_t>(input.segment_break - run.next, -1);
+    part->pinned = input.pinned;
+    rest.push_back(std::move(part));
+  }
+  return rest;
+}
+
 std::vector<InputToken> InputQueue::Pop(int64_t count) {
   RASQ_CHECK(count <= size_);
   std::vector<InputToken> tokens = Peek(count);

@@ -28,6 +28,8 @@ class InputQueue {
   void Push(std::shared_ptr<const Input> input);
   int64_t size() const { return size_; }
 
+  // What is still queued, as runs of their own.
+  std::vector<std::shared_ptr<const Input>> Rest() const;
   // The first `count` tokens, or all if there are fewer.
   std::vector<InputToken> Peek(int64_t count) const;
   // The same, and takes them out.

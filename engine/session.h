@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "engine/generation.h"
 #include "engine/input_queue.h"
+#include "engine/session_record.h"
 #include "engine/slot_pool.h"
 #include "engine/state_layout.h"
 #include "engine/step.h"
@@ -23,14 +24,36 @@
 
 namespace rasq {
 
-// One accepted call, in the order of acceptance: an append, or a generation.
+// A state in host memory: in a slot of the pool, or in memory of its own.
+struct HostState {
+  Slot slot;
+  std::unique_ptr<std::byte[]> own;
+
+  std::byte* data() const { return slot ? slot.data() : own.get(); }
+};
+
+// Where a session's state is.
+enum class Place : int8_t {
+  kNone,  // it has no tokens yet
+  kDevice,
+  kHost,
+  kDisk,
+};
+
+// One accepted call, in the order of acceptance: an append, a generation, or a task.
 struct WorkItem {
   std::vector<std::shared_ptr<const Input>> input;  // of an append
   int64_t num_tokens = 0;
-  int64_t next_offset = 0;
   absl::Time accept_time;
   std::function<void(absl::StatusOr<AppendResult>)> on_absorbed;
-  std::shared_ptr<Generation> generation;  // null: an append
+  InputMark mark;                          // of an append: where it leaves the session's input
+  bool logged = false;                     // and the log has it already
+  std::shared_ptr<Generation> generation;  // null: not one
+  // Done once all before it is absorbed. False: try again later.
+  std::function<absl::StatusOr<bool>()> task;
+  std::function<void(const absl::Status&)> on_dropped;  // the task will not be done
+
+  bool is_append() const { return generation == nullptr && task == nullptr; }
 };
 
 struct Session {
@@ -60,15 +83,35 @@ struct Session {
   absl::Time last_use_time;
   int64_t accepted_tokens = 0;
   int64_t absorbed_tokens = 0;
-  int64_t known_offset = 0;  // next_offset, for those who do not hold input_mu
-  int32_t appends_in_flight = 0;
-  int64_t generation = 0;   // the one in flight; 0: none
-  bool cancelling = false;  // and its end has been asked for
+  int64_t known_offset = 0;     // next_offset, for those who do not hold input_mu
+  int32_t items_in_flight = 0;  // appends and tasks
+  int64_t generation = 0;       // the one in flight; 0: none
+  bool cancelling = false;      // and its end has been asked for
   std::vector<std::function<void(absl::Status)>> on_deleted;
+  Place place = Place::kNone;  // the engine's thread alone changes it
 
   // The engine's thread's own.
-  Slot slot;
-  bool fresh = true;  // the slot still holds what its last owner left
+  Slot slot;                        // on the device; may hold what its last owner left if `fresh`
+  std::shared_ptr<HostState> host;  // if it is not on the device
+  std::string file;                 // if it is in neither memory
+  bool fresh = true;                // it has no state
+  bool reading = false;             // its file is
+  bool writing = false;             // its host state, or a copy of the other, is
+  bool waits = false;               // for a slot
+  bool gone = false;                // it was deleted
+  int64_t used = 0;                 // the number of the step that last moved or copied it
+  absl::Time resident_since;        // when it got its slot
+  int64_t place_order = 0;          // in the engine's list of states in host memory
+
+  int64_t stored_key = 0;    // see StateStore::NewKey; 0: none yet
+  bool logs = false;         // it is in the log
+  bool log_pending = false;  // and will be: until then nothing is done for it
+  int64_t logged = 0;        // entries, ever
+  std::string checkpoint;    // the file that the log goes on from; empty: none
+  int64_t checkpoint_position = 0;
+  InputMark loaded;         // of all that `queue` was ever given
+  int64_t num_loaded = 0;   // items, ever
+  int64_t file_loaded = 0;  // of them, those that `file` holds
   StreamCursor cursor;
   InputQueue queue;
   std::deque<WorkItem> items;       // accepted and not ended

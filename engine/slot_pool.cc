@@ -42,6 +42,15 @@ absl::StatusOr<std::unique_ptr<SlotPool>> SlotPool::Create(Ops& ops, int32_t num
   return std::unique_ptr<SlotPool>(new SlotPool(std::move(memory), num_slots, slot_bytes));
 }
 
+absl::StatusOr<std::unique_ptr<SlotPool>> SlotPool::CreateOnHost(Ops& ops, int32_t num_slots,
+                                                                 int64_t slot_bytes) {
+  std::unique_ptr<Buffer> memory;
+  if (num_slots > 0) {
+    RASQ_ASSIGN_OR_RETURN(memory, ops.AllocateHost(num_slots * slot_bytes));
+  }
+  return std::unique_ptr<SlotPool>(new SlotPool(std::move(memory), num_slots, slot_bytes));
+}
+
 SlotPool::SlotPool(std::unique_ptr<Buffer> memory, int32_t num_slots, int64_t slot_bytes)
     : memory_(std::move(memory)), num_slots_(num_slots), slot_bytes_(slot_bytes) {
   for (int32_t i = num_slots - 1; i >= 0; --i) free_.push_back(i);

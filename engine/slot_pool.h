@@ -1,4 +1,4 @@
-// The device memory of states: slots of one size, allocated once. Each slot in use is held by one
+// The memory of states: slots of one size, allocated once. Each slot in use is held by one
 // Slot, which gives it back when it goes: so a slot cannot leak or be released twice.
 #pragma once
 
@@ -48,10 +48,14 @@ class SlotPool {
  public:
   static absl::StatusOr<std::unique_ptr<SlotPool>> Create(Ops& ops, int32_t num_slots,
                                                           int64_t slot_bytes);
+  // The same in host memory that copies run fastest with.
+  static absl::StatusOr<std::unique_ptr<SlotPool>> CreateOnHost(Ops& ops, int32_t num_slots,
+                                                                int64_t slot_bytes);
 
   // An empty Slot if none is free. The content is what the last holder left.
   Slot Acquire();
   int32_t num_slots() const { return num_slots_; }
+  int64_t slot_bytes() const { return slot_bytes_; }
   int32_t num_used() const;
   int64_t bytes() const { return num_slots_ * slot_bytes_; }
 

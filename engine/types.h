@@ -78,6 +78,10 @@ struct CreateSessionRequest {
   std::string request_id;  // repeated creates with the same one give the same session
 };
 
+// Sessions or snapshots on a page of a list: if it asks for no number, and at most.
+inline constexpr int32_t kDefaultPageSize = 100;
+inline constexpr int32_t kMaxPageSize = 1000;
+
 struct SessionPage {
   std::vector<SessionInfo> sessions;  // by id
   std::string next_page_token;        // empty: the last page
@@ -212,10 +216,10 @@ struct EngineOptions {
   // the reserve; -1: 16 on the processor, as many as fit on a GPU.
   int32_t max_sessions = -1;
   int64_t device_reserve_bytes = int64_t{512} << 20;  // left free if as many as fit are made
-  int64_t host_state_bytes = 0;        // host memory for states of idle sessions; 0: none
-  std::string state_dir;     // for states of idle sessions, and all at the end; empty: none
-  bool durable = false;      // what is absorbed survives a crash; needs state_dir
-  std::string snapshot_dir;  // may be shared by servers; empty: "snapshots" in state_dir
+  int64_t host_state_bytes = 0;  // host memory for states of idle sessions; 0: none
+  std::string state_dir;         // for states of idle sessions, and all at the end; empty: none
+  bool durable = false;          // what is absorbed survives a crash; needs state_dir
+  std::string snapshot_dir;      // may be shared by servers; empty: "snapshots" in state_dir
   // Sessions open at once. 0: as many as there are places for their states, where a disk has 65536.
   int32_t max_open_sessions = 0;
   int32_t max_generations = 4;         // generations at once; each works on a copy of a state

@@ -26,7 +26,6 @@ constexpr size_t kMaxStopStringBytes = 256;
 constexpr int kMaxStopTokenIds = 256;
 constexpr int kMaxLogprobs = 20;
 constexpr int kMaxEvidence = 1000;
-constexpr int kMaxPageSize = 1000;
 constexpr size_t kMaxPageTokenBytes = 1024;
 constexpr int64_t kMaxTtlSeconds = int64_t{10} * 366 * 24 * 3600;
 constexpr double kMaxHalfLifeTokens = 1e15;

@@ -22,6 +22,8 @@ v1::SessionState ToProto(SessionState state) {
   switch (state) {
     case SessionState::kActive:
       return v1::SESSION_STATE_ACTIVE;
+    case SessionState::kParked:
+      return v1::SESSION_STATE_PARKED;
     case SessionState::kDeleting:
       return v1::SESSION_STATE_DELETING;
     case SessionState::kFailed:

@@ -60,36 +60,6 @@ std::unique_ptr<Engine> StartEngine(const EngineOptions& options, EngineObserver
   return *std::move(engine);
 }
 
-std::string CreateSession(Engine& engine, const std::string& id, const SessionOptions& options) {
-  const auto session = engine.CreateSession({.id = id, .options = options});
-  if (!session.ok()) std::fprintf(stderr, "%s\n", session.status().ToString().c_str());
-  RASQ_CHECK(session.ok());
-  return session->id;
-}
-
-absl::StatusOr<AppendResult> Append(Engine& engine, const std::string& session, Content content,
-                                    bool pinned) {
-  auto pending = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
-  RASQ_RETURN_IF_ERROR(
-      engine
-          .Append({.session = session, .content = std::move(content), .pinned = pinned},
-                  [pending](absl::StatusOr<AppendResult> result) { pending->Set(result); })
-          .status());
-  return pending->Wait();
-}
-
-absl::StatusOr<Answer> Generate(Engine& engine, GenerateRequest request) {
-  auto sink = std::make_shared<CollectingSink>();
-  RASQ_RETURN_IF_ERROR(engine.Generate(std::move(request), sink).status());
-  return sink->Wait();
-}
-
-absl::Status DeleteSession(Engine& engine, const std::string& session) {
-  auto pending = std::make_shared<Pending<absl::Status>>();
-  engine.DeleteSession(session, [pending](absl::Status status) { pending->Set(status); });
-  return pending->Wait();
-}
-
 std::string Prose(uint64_t seed, int64_t characters) {
   static const std::vector<std::string> who = {"The miller", "An old sailor", "Her neighbour",
                                                "The clerk of the court", "A pair of swans"};

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "kernels/base/mutex.h"
+#include "kernels/base/status.h"
 
 namespace rasq::testing {
 
@@ -68,12 +71,59 @@ EngineOptions ShippedModel(const std::string& backend = "float32");
 std::unique_ptr<Engine> StartEngine(const EngineOptions& options,
                                     EngineObserver* observer = nullptr);
 
-std::string CreateSession(Engine& engine, const std::string& id = "",
-                          const SessionOptions& options = {});
-absl::StatusOr<AppendResult> Append(Engine& engine, const std::string& session, Content content,
-                                    bool pinned = false);
-absl::StatusOr<Answer> Generate(Engine& engine, GenerateRequest request);
-absl::Status DeleteSession(Engine& engine, const std::string& session);
+// The calls below take an Engine or an EngineGroup.
+
+// Dies if it is refused.
+template <typename AnyEngine>
+std::string CreateSession(AnyEngine& engine, const std::string& id = "",
+                          const SessionOptions& options = {}) {
+  const auto session = engine.CreateSession({.id = id, .options = options});
+  if (!session.ok()) std::fprintf(stderr, "%s\n", session.status().ToString().c_str());
+  RASQ_CHECK(session.ok());
+  return session->id;
+}
+
+// Calls `start` with a callback and waits for what it brings.
+template <typename Result>
+Result Await(const std::function<void(std::function<void(Result)>)>& start) {
+  auto pending = std::make_shared<Pending<Result>>();
+  start([pending](Result result) { pending->Set(std::move(result)); });
+  return pending->Wait();
+}
+
+template <typename AnyEngine>
+absl::StatusOr<AppendResult> Append(AnyEngine& engine, const std::string& session, Content content,
+                                    bool pinned = false) {
+  auto pending = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
+  RASQ_RETURN_IF_ERROR(
+      engine
+          .Append({.session = session, .content = std::move(content), .pinned = pinned},
+                  [pending](absl::StatusOr<AppendResult> result) { pending->Set(result); })
+          .status());
+  return pending->Wait();
+}
+
+template <typename AnyEngine>
+absl::StatusOr<Answer> Generate(AnyEngine& engine, GenerateRequest request) {
+  auto sink = std::make_shared<CollectingSink>();
+  RASQ_RETURN_IF_ERROR(engine.Generate(std::move(request), sink).status());
+  return sink->Wait();
+}
+
+template <typename AnyEngine>
+absl::Status DeleteSession(AnyEngine& engine, const std::string& session) {
+  return Await<absl::Status>([&](auto done) { engine.DeleteSession(session, done); });
+}
+
+// The greedy continuation of a session by so many tokens, which leaves no trace.
+template <typename AnyEngine>
+std::vector<int32_t> NextTokens(AnyEngine& engine, const std::string& session, int32_t count) {
+  GenerateRequest request{.session = session, .prompt = std::string(" The")};
+  request.stop = {.max_new_tokens = count, .ignore_eos = true};
+  const absl::StatusOr<Answer> answer = Generate(engine, std::move(request));
+  if (!answer.ok()) std::fprintf(stderr, "%s\n", answer.status().ToString().c_str());
+  return answer.ok() ? answer->ids() : std::vector<int32_t>();
+}
 
 // Filler prose of about that many characters; the same for the same seed.
 std::string Prose(uint64_t seed, int64_t characters);

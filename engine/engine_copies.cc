@@ -1,0 +1,466 @@
+// Sessions that come from others or from disk: forks, snapshots and what is restored from them, the
+// sessions of an earlier run; and the log that makes them survive this one.
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/check_range.h"
+#include "engine/engine_impl.h"
+#include "engine/session_file.h"
+#include "kernels/base/status.h"
+
+namespace rasq {
+namespace {
+
+// Restored states are read into memory beside that of the slots, so few are at once.
+constexpr int32_t kRestoresAtOnce = 2;
+
+}  // namespace
+
+class Engine::Impl::DurableAck {
+ public:
+  explicit DurableAck(std::function<void(absl::StatusOr<AppendResult>)> ack)
+      : ack_(std::move(ack)) {}
+
+  void OnAbsorbed(const absl::StatusOr<AppendResult>& result) {
+    Take([&] {
+      result_ = result;
+      return durable_ || !result.ok();
+    });
+  }
+  void OnDurable(const absl::Status& status) {
+    Take([&] {
+      durable_ = true;
+      if (!status.ok()) result_ = status;
+      return result_.has_value();
+    });
+  }
+  // It has to end now, come what may.
+  void Give(const absl::Status& status) {
+    Take([&] {
+      result_ = status;
+      return true;
+    });
+  }
+
+ private:
+  template <typename Note>
+  void Take(Note note) {
+    std::function<void(absl::StatusOr<AppendResult>)> ack;
+    absl::StatusOr<AppendResult> result;
+    {
+      MutexLock lock(mu_);
+      if (ack_ == nullptr || !note()) return;
+      ack = std::exchange(ack_, nullptr);
+      result = *std::move(result_);
+    }
+    ack(std::move(result));
+  }
+
+  Mutex mu_;
+  std::function<void(absl::StatusOr<AppendResult>)> ack_;  // null: it was called
+  bool durable_ = false;
+  std::optional<absl::StatusOr<AppendResult>> result_;
+};
+
+// Into the log, in the order in which the session's state takes it; from then on its end is told
+// only when the disk has it.
+void Engine::Impl::Log(Session& session, WorkItem& item) {
+  if (!session.logs || item.logged) return;
+  const auto ack = std::make_shared<DurableAck>(std::move(item.on_absorbed));
+  {
+    MutexLock lock(mu_);
+    acks_.insert(ack);
+  }
+  ++session.logged;
+  store_->log()->Append(session.stored_key,
+                        {.input = item.input,
+                         .next_offset = item.mark.next_offset,
+                         .held_text = item.mark.held_text,
+                         .begun = item.mark.begun},
+                        [this, ack](const absl::Status& status) {
+                          ack->OnDurable(status);
+                          MutexLock lock(mu_);
+                          ++log_entries_;
+                          acks_.erase(ack);
+                          background_.SignalAll();
+                        });
+  item.on_absorbed = [ack](absl::StatusOr<AppendResult> result) { ack->OnAbsorbed(result); };
+}
+
+void Engine::Impl::EndAcks(absl::Duration patience) {
+  const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(patience);
+  std::set<std::shared_ptr<DurableAck>> left;
+  {
+    MutexLock lock(mu_);
+    while ((!acks_.empty() || log_waits_ > 0) && std::chrono::steady_clock::now() < deadline) {
+      background_.WaitUntil(mu_, deadline);
+    }
+    left = acks_;
+  }
+  for (const std::shared_ptr<DurableAck>& ack : left) {
+    ack->Give(absl::UnavailableError("the log could not be written before the engine stopped"));
+  }
+  EndBackground();  // what they posted
+  for (const auto& [request, done] : restores_) {
+    done(absl::UnavailableError("the engine is stopping"));
+  }
+}
+
+// A session that was made of another or of a file is whole in the log before it is used: its state
+// in a file, its record with the file's name.
+void Engine::Impl::EnterLog(const SessionPtr& session, const SessionRecord& record,
+                            std::function<void(absl::Status)> done) {
+  if (store_ == nullptr || store_->log() == nullptr) {
+    done(absl::OkStatus());
+    return;
+  }
+  session->log_pending = true;
+  session->writing = true;
+  {
+    MutexLock lock(mu_);
+    ++session->items_in_flight;  // so that it is not deleted meanwhile
+  }
+  std::shared_ptr<HostState> host = session->host;
+  if (host == nullptr && !session->fresh) {
+    host = std::make_shared<HostState>();
+    host->own = std::make_unique<std::byte[]>(session->layout->bytes);
+    const absl::Status status =
+        ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes);
+    if (!status.ok()) {
+      done(status);
+      return;
+    }
+  }
+  const std::string path = store_->StatePath(session->stored_key, 0, record.cursor.position);
+  Background([this, session, host, record, path, done = std::move(done)] {
+    const int64_t bytes = host == nullptr ? 0 : session->layout->bytes;
+    absl::Status status = WriteSessionFile(
+        path, path, record, absl::MakeConstSpan(host == nullptr ? nullptr : host->data(), bytes));
+    if (status.ok()) status = store_->log()->Create(session->stored_key, EncodeRecord(record));
+    Post([=, this] {
+      session->writing = false;
+      session->log_pending = false;
+      {
+        MutexLock lock(mu_);
+        --session->items_in_flight;
+      }
+      if (!status.ok()) {
+        FailSession(session, status);
+        done(status);
+        return;
+      }
+      session->logs = true;
+      session->checkpoint = path;
+      session->checkpoint_position = record.cursor.position;
+      busy_[session->key] = session;
+      {
+        MutexLock lock(mu_);
+        ++log_waits_;
+      }
+      store_->log()->Checkpoint(session->stored_key, 0, path, EncodeRecord(record),
+                                [this, done](const absl::Status& durable) {
+                                  done(durable);
+                                  MutexLock lock(mu_);
+                                  --log_waits_;
+                                  background_.SignalAll();
+                                });
+    });
+  });
+}
+
+void Engine::Impl::ForkSession(const ForkSessionRequest& request,
+                               std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  absl::Status refused =
+      request.new_id.empty() ? absl::OkStatus() : CheckName("new_session_id", request.new_id);
+  refused.Update(CheckLabels(request.labels));
+  if (refused.ok() && !request.request_id.empty()) {
+    MutexLock lock(mu_);
+    if (auto again = Repeated({request.session.tenant, request.request_id}); again.ok()) {
+      done(*std::move(again));
+      return;
+    }
+  }
+  if (refused.ok()) {
+    refused = AddTask(
+        request.session,
+        [this, request, done](const SessionPtr& session) { return Fork(session, request, done); },
+        done);
+  }
+  if (!refused.ok()) done(refused);
+}
+
+absl::StatusOr<bool> Engine::Impl::Fork(
+    const SessionPtr& source, const ForkSessionRequest& request,
+    const std::function<void(absl::StatusOr<SessionInfo>)>& done) {
+  Slot slot;
+  if (!source->fresh) {
+    if (!source->slot && source->host == nullptr) {
+      ReadState(source);
+      return false;
+    }
+    RASQ_ASSIGN_OR_RETURN(slot, TakeSlot(*pools_.at(source->layout->strategy).slots, source.get()));
+    if (!slot) return false;
+    RASQ_RETURN_IF_ERROR(CopyState(source, slot.data()).status());
+  }
+  SessionRecord record = MakeRecord(*source);
+  record.name.id = request.new_id;
+  record.request_id = request.request_id;
+  if (!request.labels.empty()) record.labels = request.labels;
+  record.create_time = record.last_use_time = absl::Now();
+  const absl::StatusOr<SessionPtr> made = MakeSession(record);
+  absl::Status status = made.status();
+  if (status.ok()) {
+    (*made)->fresh = source->fresh;
+    MutexLock lock(mu_);
+    status = Register(*made);
+  }
+  if (!status.ok()) {
+    done(status);
+    return true;
+  }
+  const SessionPtr& session = *made;
+  if (slot) {
+    session->slot = std::move(slot);
+    session->used = num_steps_;
+    session->resident_since = absl::Now();
+    if (session->layout->strategy != Strategy::kFull) on_device_[session->key] = session;
+    SetPlace(*session, Place::kDevice);
+  }
+  EnterLog(session, record, [this, session, done](const absl::Status& logged) {
+    absl::StatusOr<SessionInfo> info = logged;
+    if (logged.ok()) {
+      MutexLock lock(mu_);
+      info = Info(*session);
+    }
+    done(std::move(info));
+  });
+  return true;
+}
+
+void Engine::Impl::SnapshotSession(const SnapshotRequest& request,
+                                   std::function<void(absl::StatusOr<SnapshotInfo>)> done) {
+  absl::Status refused;
+  if (store_ == nullptr) {
+    refused =
+        absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots");
+  }
+  SnapshotRequest named = request;
+  if (named.snapshot_id.empty()) {
+    named.snapshot_id =
+        absl::StrCat(request.session.id.substr(0, 96), "-", absl::ToUnixMicros(absl::Now()));
+  }
+  if (refused.ok()) {
+    refused = store_->SnapshotPath({named.session.tenant, named.snapshot_id}).status();
+  }
+  if (refused.ok()) {
+    refused = AddTask(
+        request.session,
+        [this, named, done](const SessionPtr& session) { return Snapshot(session, named, done); },
+        done);
+  }
+  if (!refused.ok()) done(refused);
+}
+
+absl::StatusOr<bool> Engine::Impl::Snapshot(
+    const SessionPtr& session, const SnapshotRequest& request,
+    const std::function<void(absl::StatusOr<SnapshotInfo>)>& done) {
+  std::shared_ptr<HostState> host = session->host;
+  const int64_t bytes = session->fresh ? 0 : session->layout->bytes;
+  if (bytes > 0 && host == nullptr) {
+    if (!session->slot) {
+      ReadState(session);
+      return false;
+    }
+    host = std::make_shared<HostState>();
+    if (host_slots_->num_slots() > 0 && bytes <= host_slots_->slot_bytes()) {
+      host->slot = TakeHostSlot();
+      if (!host->slot) return false;
+    } else {
+      host->own = std::make_unique<std::byte[]>(bytes);
+    }
+    RASQ_RETURN_IF_ERROR(ops_->CopyToHost(host->data(), session->slot.data(), bytes));
+    being_copied_.clear();
+  }
+  SessionRecord record = MakeRecord(*session);
+  record.last_use_time = absl::Now();  // the snapshot's own
+  Background([this, request, done, host, bytes, record = std::move(record)] {
+    const std::string where = absl::StrCat("snapshot_id=", request.snapshot_id);
+    absl::StatusOr<std::string> path =
+        store_->SnapshotPath({request.session.tenant, request.snapshot_id});
+    absl::Status status = path.status();
+    if (status.ok()) {
+      status = WriteSessionFile(*path, where, record,
+                                absl::MakeConstSpan(bytes == 0 ? nullptr : host->data(), bytes));
+    }
+    absl::StatusOr<SessionFileHeader> header = status;
+    if (status.ok()) header = ReadSessionHeader(*path, where);
+    {
+      MutexLock lock(mu_);
+      ++(header.ok() ? files_written_ : files_failed_);
+    }
+    done(header.ok() ? absl::StatusOr<SnapshotInfo>(SnapshotOf(request.snapshot_id, *header))
+                     : header.status());
+  });
+  return true;
+}
+
+// A snapshot that was read, to become a session.
+struct Engine::Impl::Restored {
+  RestoreSessionRequest request;
+  std::function<void(absl::StatusOr<SessionInfo>)> done;
+  SessionRecord record;
+  std::shared_ptr<HostState> host;  // null: it has no tokens
+  absl::Status status;
+};
+
+void Engine::Impl::RestoreSession(const RestoreSessionRequest& request,
+                                  std::function<void(absl::StatusOr<SessionInfo>)> done) {
+  absl::Status refused =
+      request.session_id.empty() ? absl::OkStatus() : CheckName("session_id", request.session_id);
+  refused.Update(CheckLabels(request.labels));
+  if (store_ == nullptr) {
+    refused.Update(
+        absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots"));
+  }
+  if (refused.ok()) refused = store_->SnapshotPath(request.snapshot).status();
+  absl::StatusOr<SessionInfo> again = absl::NotFoundError("");
+  {
+    MutexLock lock(mu_);
+    if (stopping_) refused.Update(absl::UnavailableError("the engine is stopping"));
+    if (!request.request_id.empty()) {
+      again = Repeated({request.snapshot.tenant, request.request_id});
+    }
+  }
+  if (!refused.ok() || again.ok()) {
+    done(refused.ok() ? std::move(again) : refused);
+    return;
+  }
+  Post([this, request, done = std::move(done)] {
+    restores_.emplace_back(request, done);
+    StartRestores();
+  });
+}
+
+void Engine::Impl::StartRestores() {
+  for (; restoring_ < kRestoresAtOnce && !restores_.empty(); ++restoring_) {
+    auto [request, done] = std::move(restores_.front());
+    restores_.pop_front();
+    Background([this, restored = Restored{.request = request, .done = done}]() mutable {
+      const auto read = [&]() -> absl::Status {
+        const std::string where = absl::StrCat("snapshot_id=", restored.request.snapshot.id);
+        RASQ_ASSIGN_OR_RETURN(const std::string path,
+                              store_->SnapshotPath(restored.request.snapshot));
+        absl::StatusOr<SessionFileHeader> header = ReadSessionHeader(path, where);
+        if (absl::IsNotFound(header.status())) {
+          return absl::NotFoundError(
+              absl::StrCat("snapshot_id=\"", restored.request.snapshot.id, "\": no such snapshot"));
+        }
+        RASQ_RETURN_IF_ERROR(header.status());
+        restored.record = std::move(header->record);
+        RASQ_ASSIGN_OR_RETURN(const StatePool* pool, PoolOf(restored.record, where));
+        if (header->state_bytes == 0) return absl::OkStatus();
+        restored.host = std::make_shared<HostState>();
+        restored.host->own = std::make_unique<std::byte[]>(pool->layout.bytes);
+        return ReadSessionState(path, where,
+                                absl::MakeSpan(restored.host->data(), pool->layout.bytes));
+      };
+      restored.status = read();
+      Post([this, restored] { FinishRestore(restored); });
+    });
+  }
+}
+
+void Engine::Impl::FinishRestore(Restored restored) {
+  const auto end = [this, done = restored.done](const absl::StatusOr<SessionInfo>& result) {
+    done(result);
+    --restoring_;
+    StartRestores();
+  };
+  if (!restored.status.ok()) {
+    end(restored.status);
+    return;
+  }
+  SessionRecord& record = restored.record;
+  record.name = {restored.request.snapshot.tenant, restored.request.session_id};
+  record.request_id = restored.request.request_id;
+  if (!restored.request.labels.empty()) record.labels = restored.request.labels;
+  record.create_time = record.last_use_time = absl::Now();
+  const absl::StatusOr<SessionPtr> made = MakeSession(record);
+  absl::Status status = made.status();
+  if (status.ok()) {
+    (*made)->host = restored.host;
+    (*made)->fresh = restored.host == nullptr;
+    MutexLock lock(mu_);
+    status = Register(*made);
+  }
+  if (!status.ok()) {
+    end(status);
+    return;
+  }
+  const SessionPtr& session = *made;
+  if (session->host != nullptr) {
+    session->place_order = next_place_order_++;
+    on_host_[session->place_order] = session;
+    SetPlace(*session, Place::kHost);
+  }
+  // Its memory is not a slot's: it counts as restoring until it has one.
+  EnterLog(session, record, [this, session, end](const absl::Status& logged) {
+    Post([=, this] {
+      if (!logged.ok()) {
+        end(logged);
+        return;
+      }
+      session->items.push_front({.task = [this, session, end]() -> absl::StatusOr<bool> {
+                                   RASQ_ASSIGN_OR_RETURN(const bool in, BringIn(session));
+                                   if (!in) return false;
+                                   absl::StatusOr<SessionInfo> info;
+                                   {
+                                     MutexLock lock(mu_);
+                                     info = Info(*session);
+                                   }
+                                   end(info);
+                                   return true;
+                                 },
+                                 .on_dropped = end});
+      {
+        MutexLock lock(mu_);
+        ++session->items_in_flight;
+      }
+      busy_[session->key] = session;
+    });
+  });
+}
+
+absl::Status Engine::Impl::Adopt(StoredSession stored) {
+  const std::string where = absl::StrCat("session_id=", stored.record.name.id);
+  RASQ_RETURN_IF_ERROR(PoolOf(stored.record, where).status());
+  for (LogEntry& entry : stored.entries) {
+    for (std::shared_ptr<const Input>& input : entry.input) {
+      if (input->pinned) stored.record.mark.pinned_tokens += input->size();
+      stored.record.queue.push_back(std::move(input));
+    }
+    stored.record.mark.next_offset = entry.next_offset;
+    stored.record.mark.held_text = std::move(entry.held_text);
+    stored.record.mark.begun = entry.begun;
+  }
+  RASQ_ASSIGN_OR_RETURN(const SessionPtr session, MakeSession(std::move(stored.record)));
+  session->stored_key = stored.key;
+  session->fresh = stored.state_file.empty();
+  session->file = stored.state_file;
+  session->logs = store_->log() != nullptr;
+  session->logged = stored.logged + static_cast<int64_t>(stored.entries.size());
+  if (session->logs) session->checkpoint = stored.state_file;
+  session->checkpoint_position = session->cursor.position;
+  MutexLock lock(mu_);
+  RASQ_RETURN_IF_ERROR(Register(session));
+  if (!session->fresh) {
+    session->place = Place::kDisk;
+    ++num_on_disk_;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace rasq

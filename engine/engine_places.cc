@@ -1,0 +1,353 @@
+// Where states are. A session's state is on the device while its own stream moves. When others need
+// the slot it is parked: copied to host memory and, as that fills up, written to disk. A generation
+// works on a copy, which it takes from wherever the state is, so asking does not move a session.
+//
+// One slot in host memory is always left for the exchange of a parked session with one on the
+// device; so sessions that wait cannot block each other.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/engine_impl.h"
+#include "engine/session_file.h"
+#include "kernels/base/status.h"
+
+namespace rasq {
+namespace {
+
+// A busy session keeps its slot for this long although others wait: longer than moving two states
+// takes, so that most of the time goes into steps.
+constexpr absl::Duration kLeastStay = absl::Milliseconds(250);
+// Tokens that a crash may make a durable session absorb again.
+constexpr int64_t kCheckpointTokens = 65536;
+// States that are read ahead for the sessions that wait.
+constexpr size_t kReadAhead = 4;
+constexpr absl::Duration kWriteRetry = absl::Seconds(1);
+
+}  // namespace
+
+void Engine::Impl::SetPlace(Session& session, Place place) {
+  MutexLock lock(mu_);
+  const auto count = [&](Place which) { return session.place == which ? 1 : 0; };
+  num_on_host_ -= count(Place::kHost);
+  num_on_disk_ -= count(Place::kDisk);
+  if (session.place == Place::kDevice && (place == Place::kHost)) ++parks_;
+  if (place == Place::kDevice && count(Place::kHost) == 1) ++unparks_;
+  session.place = place;
+  num_on_host_ += count(Place::kHost);
+  num_on_disk_ += count(Place::kDisk);
+}
+
+// Gives the sessions that wait their slots, in their order, and makes room in host memory.
+void Engine::Impl::ServePlaces() {
+  while (!waiting_.empty()) {
+    const SessionPtr session = waiting_.front();
+    const bool wanted = !session->gone && busy_.contains(session->key);
+    const absl::StatusOr<bool> in = wanted ? BringIn(session) : absl::StatusOr<bool>(true);
+    if (in.ok() && !*in) break;
+    waiting_.pop_front();
+    session->waits = false;
+    if (!in.ok()) FailSession(session, in.status());
+  }
+  for (size_t i = 1; i < std::min(waiting_.size(), kReadAhead); ++i) ReadState(waiting_[i]);
+
+  if (store_ == nullptr || !store_->has_states() || absl::Now() < next_write_) return;
+  int32_t spare = host_slots_->num_slots() - host_slots_->num_used();
+  for (const auto& [order, session] : on_host_) {
+    if (session->writing) ++spare;
+  }
+  constexpr int32_t kSpare = 2;
+  // A copy: a write that fails at once changes the list.
+  const std::map<int64_t, SessionPtr> on_host = on_host_;
+  for (const auto& [order, session] : on_host) {
+    if (spare >= kSpare) break;
+    if (session->waits || session->writing) continue;
+    WriteState(session);
+    ++spare;
+  }
+}
+
+absl::StatusOr<bool> Engine::Impl::BringIn(const SessionPtr& session) {
+  if (session->slot) return true;
+  if (!session->fresh && session->host == nullptr) {
+    ReadState(session);
+    return false;
+  }
+  const StatePool& pool = pools_.at(session->layout->strategy);
+  RASQ_ASSIGN_OR_RETURN(Slot slot, TakeSlot(*pool.slots, session.get()));
+  if (!slot) return false;
+  if (!session->fresh) {
+    RASQ_RETURN_IF_ERROR(CopyState(session, slot.data()).status());
+    on_host_.erase(session->place_order);
+    session->host = nullptr;
+  }
+  session->slot = std::move(slot);
+  session->used = num_steps_;
+  session->resident_since = absl::Now();
+  if (pool.slots == session_slots_.get()) on_device_[session->key] = session;
+  SetPlace(*session, Place::kDevice);
+  return true;
+}
+
+// Copies a session's state, wherever it is, to device memory.
+absl::StatusOr<bool> Engine::Impl::CopyState(const SessionPtr& session, std::byte* to) {
+  const int64_t bytes = session->layout->bytes;
+  if (session->fresh) {
+    RASQ_RETURN_IF_ERROR(ResetState(*session->layout, *ops_, to));
+  } else if (session->slot) {
+    session->used = num_steps_;
+    RASQ_RETURN_IF_ERROR(ops_->CopyOnDevice(to, session->slot.data(), bytes));
+  } else if (session->host != nullptr) {
+    RASQ_RETURN_IF_ERROR(ops_->CopyToDevice(to, session->host->data(), bytes));
+    being_copied_.push_back(session->host);
+  } else {
+    ReadState(session);
+    return false;
+  }
+  return true;
+}
+
+// A slot on the device, another session's if none is free; empty if none can be had now.
+absl::StatusOr<Slot> Engine::Impl::TakeSlot(SlotPool& slots, const Session* keep) {
+  Slot slot = slots.Acquire();
+  if (slot || &slots != session_slots_.get()) return slot;
+  const SessionPtr other = ToPark(keep);
+  if (other == nullptr) return slot;
+  RASQ_ASSIGN_OR_RETURN(const bool parked, Park(other));
+  return parked ? slots.Acquire() : Slot();
+}
+
+// The session that has been idle longest or, if none is idle, has had its slot longest.
+Engine::Impl::SessionPtr Engine::Impl::ToPark(const Session* keep) const {
+  SessionPtr idle, busy;
+  for (const auto& [key, session] : on_device_) {
+    if (session.get() == keep) continue;
+    if (!busy_.contains(key)) {
+      if (idle == nullptr || session->used < idle->used) idle = session;
+    } else if (busy == nullptr || session->resident_since < busy->resident_since) {
+      busy = session;
+    }
+  }
+  if (idle != nullptr) return idle;
+  return busy != nullptr && absl::Now() - busy->resident_since > kLeastStay ? busy : nullptr;
+}
+
+absl::StatusOr<bool> Engine::Impl::Park(const SessionPtr& session) {
+  if (!session->fresh) {
+    auto host = std::make_shared<HostState>();
+    host->slot = host_slots_->Acquire();
+    if (!host->slot) return false;
+    RASQ_RETURN_IF_ERROR(
+        ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes));
+    being_copied_.clear();
+    session->host = std::move(host);
+    session->place_order = next_place_order_++;
+    on_host_[session->place_order] = session;
+  }
+  session->slot = Slot();
+  on_device_.erase(session->key);
+  SetPlace(*session, session->fresh ? Place::kNone : Place::kHost);
+  return true;
+}
+
+// One that leaves another for an exchange.
+Slot Engine::Impl::TakeHostSlot() {
+  if (host_slots_->num_slots() - host_slots_->num_used() < 2) return Slot();
+  return host_slots_->Acquire();
+}
+
+void Engine::Impl::ReadState(const SessionPtr& session) {
+  if (session->file.empty() || session->reading) return;
+  auto host = std::make_shared<HostState>();
+  if (session->layout->bytes <= host_slots_->slot_bytes()) {
+    host->slot = TakeHostSlot();
+    if (!host->slot) return;
+  } else {
+    host->own = std::make_unique<std::byte[]>(session->layout->bytes);
+  }
+  session->reading = true;
+  Background([this, session, host] {
+    const absl::Status status = ReadSessionState(
+        session->file, session->file, absl::MakeSpan(host->data(), session->layout->bytes));
+    Post([this, session, host, status] {
+      session->reading = false;
+      if (session->gone) {
+        store_->Remove(session->file);
+        return;
+      }
+      if (!status.ok()) {
+        FailSession(session, status);
+        return;
+      }
+      // The log may still go on from the file; without a log it would only be out of date.
+      if (session->file != session->checkpoint) store_->Remove(session->file);
+      session->file.clear();
+      session->host = host;
+      session->place_order = next_place_order_++;
+      on_host_[session->place_order] = session;
+      SetPlace(*session, Place::kHost);
+    });
+  });
+}
+
+// Writes a session's state in host memory to disk, where it stays if it is not wanted meanwhile.
+void Engine::Impl::WriteState(const SessionPtr& session) {
+  session->writing = true;
+  SessionRecord record = MakeRecord(*session);
+  const int64_t logged = session->logged, num_loaded = session->num_loaded;
+  std::string path = store_->StatePath(session->stored_key, logged, record.cursor.position);
+  Background(
+      [this, session, host = session->host, record = std::move(record), path, logged, num_loaded] {
+        const absl::Status status = WriteSessionFile(
+            path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
+        Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
+      });
+}
+
+void Engine::Impl::AfterWrite(const SessionPtr& session, const SessionRecord& record,
+                              const std::string& path, int64_t logged, int64_t num_loaded,
+                              const absl::Status& status) {
+  session->writing = false;
+  {
+    MutexLock lock(mu_);
+    ++(status.ok() ? files_written_ : files_failed_);
+  }
+  if (!status.ok()) {
+    next_write_ = absl::Now() + kWriteRetry;
+    return;
+  }
+  if (session->gone) {
+    store_->Remove(path);
+    return;
+  }
+  const bool parked = session->host != nullptr && !session->waits &&
+                      session->cursor.position == record.cursor.position;
+  if (parked) {
+    session->file_loaded = num_loaded;
+    on_host_.erase(session->place_order);
+    session->host = nullptr;
+    session->file = path;
+    SetPlace(*session, Place::kDisk);
+  }
+  if (session->logs) {
+    NoteCheckpoint(session, record, path, logged);
+  } else if (!parked) {
+    store_->Remove(path);
+  }
+}
+
+// From now on the log goes on from that file.
+void Engine::Impl::NoteCheckpoint(const SessionPtr& session, const SessionRecord& record,
+                                  std::string path, int64_t logged) {
+  const std::string old = std::exchange(session->checkpoint, path);
+  session->checkpoint_position = record.cursor.position;
+  store_->log()->Checkpoint(session->stored_key, logged, path, EncodeRecord(record),
+                            [store = store_, old, path](const absl::Status& status) {
+                              if (status.ok() && old != path) store->Remove(old);
+                            });
+}
+
+// Of a durable session at work: bounds what a crash makes it absorb again.
+void Engine::Impl::WriteCheckpoint(const SessionPtr& session) {
+  if (!session->logs || session->writing || !session->slot || absl::Now() < next_write_) return;
+  if (session->cursor.position - session->checkpoint_position < kCheckpointTokens) return;
+  auto host = std::make_shared<HostState>();
+  host->slot = TakeHostSlot();
+  if (!host->slot || session->layout->bytes > host_slots_->slot_bytes()) return;
+  if (!ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes).ok()) return;
+  session->writing = true;
+  SessionRecord record = MakeRecord(*session);
+  const int64_t logged = session->logged, num_loaded = session->num_loaded;
+  std::string path = store_->StatePath(session->stored_key, logged, record.cursor.position);
+  Background([this, session, host, record = std::move(record), path, logged, num_loaded] {
+    const absl::Status status = WriteSessionFile(
+        path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
+    Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
+  });
+}
+
+SessionRecord Engine::Impl::MakeRecord(const Session& session) const {
+  SessionRecord record{.origin = pools_.at(session.layout->strategy).origin,
+                       .name = session.name,
+                       .request_id = session.request_id,
+                       .options = session.options,
+                       .labels = session.labels,
+                       .create_time = session.create_time,
+                       .last_use_time = {},
+                       .mark = session.loaded,
+                       .cursor = session.cursor,
+                       .queue = session.queue.Rest()};
+  MutexLock lock(mu_);
+  record.last_use_time = session.last_use_time;
+  return record;
+}
+
+// At the end: every state to disk, with all that was accepted behind it.
+void Engine::Impl::SaveAll() {
+  std::vector<SessionPtr> sessions;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [name, session] : sessions_) {
+      if (session->state == SessionState::kActive) sessions.push_back(session);
+    }
+  }
+  for (const SessionPtr& session : sessions) {
+    auto host = session->host;
+    absl::Status status;
+    if (host == nullptr) {
+      host = std::make_shared<HostState>();
+      if (!session->fresh) host->own = std::make_unique<std::byte[]>(session->layout->bytes);
+      if (session->slot) {
+        status = ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes);
+      } else if (!session->file.empty()) {
+        if (session->num_loaded == session->file_loaded) continue;  // the file says it all
+        status = ReadSessionState(session->file, session->file,
+                                  absl::MakeSpan(host->data(), session->layout->bytes));
+      }
+    }
+    if (!status.ok()) continue;
+    const SessionRecord record = MakeRecord(*session);
+    const std::string path =
+        store_->StatePath(session->stored_key, session->logged, record.cursor.position);
+    const int64_t bytes = session->fresh ? 0 : session->layout->bytes;
+    status = WriteSessionFile(path, path, record, absl::MakeConstSpan(host->data(), bytes));
+    if (!status.ok()) continue;
+    if (session->logs) {
+      NoteCheckpoint(session, record, path, session->logged);
+    } else if (session->file != path) {
+      store_->Remove(session->file);
+    }
+  }
+}
+
+void Engine::Impl::ForgetPlaces(const SessionPtr& session) {
+  session->gone = true;
+  session->slot = Slot();
+  on_device_.erase(session->key);
+  on_host_.erase(session->place_order);
+  session->host = nullptr;
+  if (store_ == nullptr || session->reading) return;
+  if (session->file != session->checkpoint) store_->Remove(session->file);
+}
+
+void Engine::Impl::Background(std::function<void()> work) {
+  {
+    MutexLock lock(mu_);
+    ++in_background_;
+  }
+  store_->Submit([this, work = std::move(work)] {
+    work();
+    MutexLock lock(mu_);
+    --in_background_;
+    background_.SignalAll();
+  });
+}
+
+void Engine::Impl::Post(std::function<void()> task) {
+  MutexLock lock(mu_);
+  posted_.push_back(std::move(task));
+  wake_.Signal();
+}
+
+}  // namespace rasq

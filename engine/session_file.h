@@ -1,0 +1,42 @@
+// A session in a file: its record and its slab. One format serves parked
+// sessions, checkpoints of durable ones, and snapshots.
+//
+// The file: "RASQSESS", version (uint32), bytes of the header (uint32), bytes of the slab (uint64),
+// XXH3-64 of the header, of the slab, and of the 40 bytes so far; then the header, which is
+// the record, and the slab. Little endian. Written under another name, synced and
+// renamed: a file of the right name is whole.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "engine/session_record.h"
+
+namespace rasq {
+
+struct SessionFileHeader {
+  SessionRecord record;
+  int64_t state_bytes = 0;  // 0: a session without tokens in its slab
+  int64_t file_bytes = 0;
+};
+
+// `where` stands for the path in errors, which may go to a client.
+
+// kResourceExhausted if the disk is full, kUnavailable for its other faults; then no file of that
+// name is new. `state` is in host memory.
+absl::Status WriteSessionFile(const std::string& path, absl::string_view where,
+                              const SessionRecord& record, absl::Span<const std::byte> state);
+// kNotFound, or kDataLoss if the file is damaged, or kFailedPrecondition if it is of another
+// version. The header alone is read and checked.
+absl::StatusOr<SessionFileHeader> ReadSessionHeader(const std::string& path,
+                                                    absl::string_view where);
+// The slab alone. kDataLoss also if it is not as long as `state`.
+absl::Status ReadSessionState(const std::string& path, absl::string_view where,
+                              absl::Span<std::byte> state);
+
+}  // namespace rasq

@@ -1,0 +1,211 @@
+// More sessions than slots: states that move to host memory, to disk, over the end of a server and
+// back, and that nobody can tell it from what sessions say.
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/engine_group.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/backends.h"
+#include "tests/support/engine_harness.h"
+#include "tests/support/temporary_directory.h"
+
+namespace rasq {
+namespace {
+
+using testing::Append;
+using testing::CreateSession;
+using ::testing::HasSubstr;
+using testing::NextTokens;
+using testing::Prose;
+using testing::TemporaryDirectory;
+
+constexpr int32_t kTokens = 24;
+
+std::unique_ptr<EngineGroup> Start(const EngineOptions& options) {
+  auto group =
+      EngineGroup::Create(options, nullptr, [](const std::string& line) { ADD_FAILURE() << line; });
+  if (!group.ok()) ADD_FAILURE() << group.status();
+  return group.ok() ? *std::move(group) : nullptr;
+}
+
+class ParkingTest : public testing::BackendTest {
+ protected:
+  // Few slots, as the parked sessions have them, or one for each.
+  EngineOptions Options(int32_t slots) {
+    EngineOptions options = testing::ShippedModel(GetParam());
+    options.max_sessions = slots;
+    options.max_full_sessions = 1;
+    return options;
+  }
+  EngineOptions WithDisk(int32_t slots = 2) {
+    EngineOptions options = Options(slots);
+    options.state_dir = directory_.path();
+    return options;
+  }
+  static std::string Id(int i) { return "s" + std::to_string(i); }
+
+  // Appends to `count` sessions in turn, several rounds, and asks each.
+  std::vector<std::vector<int32_t>> Talk(EngineGroup& group, int count) {
+    std::vector<std::vector<int32_t>> said;
+    for (int i = 0; i < count; ++i) CreateSession(group, Id(i));
+    for (int round = 0; round < 3; ++round) {
+      for (int i = 0; i < count; ++i) {
+        EXPECT_TRUE(Append(group, Id(i), Prose(100 * round + i, 3000)).ok());
+      }
+    }
+    for (int i = 0; i < count; ++i) said.push_back(NextTokens(group, Id(i), kTokens));
+    return said;
+  }
+
+  TemporaryDirectory directory_;
+};
+INSTANTIATE_TEST_SUITE_P(All, ParkingTest, ::testing::Values("float32", "cuda"),
+                         testing::BackendName);
+
+TEST_P(ParkingTest, HostMemoryHoldsWhatSlotsDoNot) {
+  EngineOptions few = Options(2);
+  const auto plain = Start(Options(6));
+  ASSERT_NE(plain, nullptr);
+  few.host_state_bytes = 5 * plain->model().session_state_bytes;
+  const auto parked = Start(few);
+  ASSERT_NE(parked, nullptr);
+  EXPECT_EQ(parked->Stats().max_open_sessions, 6);  // one place is for exchanges
+  EXPECT_EQ(Talk(*parked, 6), Talk(*plain, 6));
+  const EngineStats stats = parked->Stats();
+  EXPECT_EQ(stats.sessions_parked_host, 4);
+  EXPECT_GT(stats.parks, 6);
+  EXPECT_GE(stats.parks, stats.unparks);
+  EXPECT_EQ(parked->CreateSession({}).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_P(ParkingTest, DiskHoldsWhatMemoryDoesNot) {
+  const auto plain = Start(Options(12));
+  const auto parked = Start(WithDisk());
+  ASSERT_TRUE(plain != nullptr && parked != nullptr);
+  EXPECT_EQ(Talk(*parked, 12), Talk(*plain, 12));
+  EXPECT_GT(parked->Stats().sessions_parked_disk, 4);
+  EXPECT_EQ(parked->Stats().snapshots_failed, 0);
+  EXPECT_EQ(parked->GetSession(Id(0))->state, SessionState::kParked);
+}
+
+TEST_P(ParkingTest, SessionsThatAllHaveWorkTakeTurns) {
+  const auto group = Start(WithDisk());
+  ASSERT_NE(group, nullptr);
+  std::vector<std::shared_ptr<testing::Pending<absl::StatusOr<AppendResult>>>> ends;
+  for (int i = 0; i < 6; ++i) {
+    CreateSession(*group, Id(i));
+    auto end =
+        ends.emplace_back(std::make_shared<testing::Pending<absl::StatusOr<AppendResult>>>());
+    ASSERT_TRUE(group
+                    ->Append({.session = Id(i), .content = Prose(i, 60000)},
+                             [end](absl::StatusOr<AppendResult> result) { end->Set(result); })
+                    .ok());
+  }
+  for (const auto& end : ends) EXPECT_TRUE(end->Wait().ok());
+  const auto plain = Start(Options(6));
+  for (int i = 0; i < 6; ++i) {
+    CreateSession(*plain, Id(i));
+    ASSERT_TRUE(Append(*plain, Id(i), Prose(i, 60000)).ok());
+    EXPECT_EQ(NextTokens(*group, Id(i), kTokens), NextTokens(*plain, Id(i), kTokens));
+  }
+}
+
+TEST_P(ParkingTest, ADeletedSessionLeavesNoFile) {
+  const auto group = Start(WithDisk());
+  ASSERT_NE(group, nullptr);
+  Talk(*group, 8);
+  EXPECT_GT(directory_.CountFiles(".state"), 0);
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(testing::DeleteSession(*group, Id(i)).ok());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (directory_.CountFiles(".state") > 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(directory_.CountFiles(".state"), 0);
+  EXPECT_EQ(group->Stats().slots_used, 0);
+}
+
+TEST_P(ParkingTest, TheNextServerGoesOn) {
+  const auto plain = Start(Options(8));
+  ASSERT_NE(plain, nullptr);
+  const auto wanted = Talk(*plain, 5);
+  {
+    const auto first = Start(WithDisk());
+    ASSERT_NE(first, nullptr);
+    EXPECT_EQ(Talk(*first, 5), wanted);
+    CreateSession(*first, "empty");
+    CreateSession(*first, "full", {.strategy = Strategy::kFull});
+    ASSERT_TRUE(Append(*first, "full", Prose(7, 2000)).ok());
+  }
+  EXPECT_EQ(directory_.CountFiles(".state"), 7);
+  const auto second = Start(WithDisk());
+  ASSERT_NE(second, nullptr);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(second->GetSession(Id(i))->context_tokens, plain->GetSession(Id(i))->context_tokens);
+    EXPECT_EQ(second->GetSession(Id(i))->next_offset, plain->GetSession(Id(i))->next_offset);
+    EXPECT_EQ(NextTokens(*second, Id(i), kTokens), wanted[i]) << i;
+    // What follows must be the same, too: text that was held back, positions, priorities.
+    ASSERT_TRUE(Append(*second, Id(i), "ly gone. " + Prose(i, 4000)).ok());
+    ASSERT_TRUE(Append(*plain, Id(i), "ly gone. " + Prose(i, 4000)).ok());
+    EXPECT_EQ(NextTokens(*second, Id(i), kTokens), NextTokens(*plain, Id(i), kTokens)) << i;
+  }
+  EXPECT_EQ(second->GetSession("empty")->context_tokens, 0);
+  CreateSession(*plain, "full", {.strategy = Strategy::kFull});
+  ASSERT_TRUE(Append(*plain, "full", Prose(7, 2000)).ok());
+  EXPECT_EQ(NextTokens(*second, "full", kTokens), NextTokens(*plain, "full", kTokens));
+}
+
+TEST_P(ParkingTest, WhatWasAcceptedIsAbsorbedByTheNextServer) {
+  const std::string text = Prose(3, 200000);
+  int64_t offset = 0;
+  {
+    const auto first = Start(WithDisk());
+    CreateSession(*first, "a");
+    const auto receipt = first->Append({.session = "a", .content = text},
+                                       [](const absl::StatusOr<AppendResult>&) {});
+    ASSERT_TRUE(receipt.ok());
+    offset = receipt->next_offset;
+  }
+  const auto second = Start(WithDisk());
+  EXPECT_EQ(second->GetSession("a")->next_offset, offset);
+  const auto plain = Start(Options(1));
+  CreateSession(*plain, "a");
+  ASSERT_TRUE(Append(*plain, "a", text).ok());
+  EXPECT_EQ(NextTokens(*second, "a", kTokens), NextTokens(*plain, "a", kTokens));
+}
+
+TEST_P(ParkingTest, AnotherModelsSessionsAreNotTouched) {
+  {
+    const auto first = Start(WithDisk());
+    CreateSession(*first, "a");
+    ASSERT_TRUE(Append(*first, "a", Prose(3, 4000)).ok());
+  }
+  EngineOptions other = WithDisk();
+  other.capacity_tokens = 512;
+  const auto refused = EngineGroup::Create(other, nullptr);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.status().message()),
+              HasSubstr("session_id=a: capacity_tokens=1024, this server has 512"));
+  EXPECT_EQ(Start(WithDisk())->GetSession("a")->state, SessionState::kParked);
+}
+
+TEST(ParkingOptionsTest, AreChecked) {
+  EngineOptions options = testing::ShippedModel();
+  options.host_state_bytes = 100;
+  EXPECT_THAT(std::string(EngineGroup::Create(options, nullptr).status().message()),
+              HasSubstr("host_state_bytes=100: a state has "));
+  options.host_state_bytes = 0;
+  options.max_open_sessions = 9;
+  EXPECT_THAT(std::string(EngineGroup::Create(options, nullptr).status().message()),
+              HasSubstr("max_open_sessions=9: without a state_dir there are 8 places"));
+  options.max_open_sessions = 0;
+  options.durable = true;
+  EXPECT_THAT(std::string(EngineGroup::Create(options, nullptr).status().message()),
+              HasSubstr("durable=true: needs a state_dir"));
+}
+
+}  // namespace
+}  // namespace rasq
