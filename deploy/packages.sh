@@ -6,4 +6,7 @@ RASQ_BUILD_PACKAGES=(
   prometheus-cpp-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-RASQ_CHECK_PACKAGES=(clang clang-format clang-tidy libclang-rt-14-dev xz-utils)
+RASQ_CHECK_PACKAGES=(
+  clang clang-format clang-tidy libclang-rt-14-dev xz-utils
+  prometheus haproxy systemd curl jq
+)
