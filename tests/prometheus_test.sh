@@ -59,8 +59,8 @@ load=$!
 
 # The shipped configuration, with this server as its target and no time to lose.
 cp "$deploy"/prometheus/*.yml "$folder"
-sed -i "s/127\.0\.0\.1:9464/$metrics_address/; s/_interval: 15s/_interval: 1s/" \
-  "$folder/prometheus.yml"
+sed -i "s/127\.0\.0\.1:9464/$metrics_address/" "$folder/targets.yml"
+sed -i 's/_interval: 15s/_interval: 1s/' "$folder/prometheus.yml"
 prometheus --config.file "$folder/prometheus.yml" --storage.tsdb.path "$folder/data" \
   --web.listen-address 127.0.0.1:0 2>"$folder/prometheus.log" &
 prometheus=$!
