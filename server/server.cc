@@ -193,8 +193,8 @@ void Server::Impl::Stop() {
   if (grpc_ != nullptr) {
     const auto deadline =
         std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(options_.drain_grace);
-    grpc_->GetHealthCheckService()->Shutdown();
     metrics_.SetServing(false);
+    grpc_->GetHealthCheckService()->Shutdown();
     calls_.Drain();
     calls_.WaitIdle(deadline);
     // The grace is over: this cancels what is left, such as calls that watch the health.
