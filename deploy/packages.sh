@@ -7,4 +7,7 @@ RASQ_BUILD_PACKAGES=(
   librocksdb-dev libxxhash-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-RASQ_CHECK_PACKAGES=(clang clang-format clang-tidy libclang-rt-14-dev xz-utils)
+RASQ_CHECK_PACKAGES=(
+  clang clang-format clang-tidy libclang-rt-14-dev xz-utils
+  prometheus haproxy systemd curl jq
+)

@@ -301,6 +301,7 @@ EngineStats Engine::Impl::Stats() const {
   }
   stats.slots_used = session_slots_->num_used();
   stats.backlog_tokens = backlog_tokens_;
+  stats.backlog_limit_tokens = options_.max_total_backlog_tokens;
   stats.generations_running = generations_running_;
   stats.generations_queued = static_cast<int32_t>(generations_open_.size()) - generations_running_;
   stats.appended_tokens = appended_tokens_;

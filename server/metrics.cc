@@ -47,30 +47,42 @@ Histogram& AddHistogram(prometheus::Registry& registry, const char* name, const 
   return AddFamily(registry, name, help).Add({}, edges);
 }
 
-MetricFamily Single(MetricType type, const char* name, const char* help, double value) {
-  MetricFamily family{.name = name, .help = help, .type = type, .metric = {ClientMetric()}};
-  (type == MetricType::Counter ? family.metric[0].counter.value : family.metric[0].gauge.value) =
-      value;
-  return family;
-}
-MetricFamily Gauge(const char* name, const char* help, double value) {
-  return Single(MetricType::Gauge, name, help, value);
-}
-MetricFamily Counter(const char* name, const char* help, double value) {
-  return Single(MetricType::Counter, name, help, value);
+// What the client gave up is none.
+bool IsRefusal(absl::StatusCode code) {
+  return code != absl::StatusCode::kOk && code != absl::StatusCode::kCancelled &&
+         code != absl::StatusCode::kDeadlineExceeded;
 }
 
-ClientMetric Labelled(std::vector<ClientMetric::Label> labels, double value) {
-  ClientMetric metric;
-  metric.label = std::move(labels);
-  metric.gauge.value = value;
-  return metric;
+using Labels = std::vector<ClientMetric::Label>;
+
+// A family of one metric for each set of labels.
+MetricFamily Labelled(MetricType type, const char* name, const char* help,
+                      std::vector<std::pair<Labels, double>> values) {
+  MetricFamily family{.name = name, .help = help, .type = type};
+  for (auto& [labels, value] : values) {
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = std::move(labels);
+    (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+  }
+  return family;
+}
+template <typename T>
+MetricFamily Gauge(const char* name, const char* help, T value) {
+  return Labelled(MetricType::Gauge, name, help, {{{}, static_cast<double>(value)}});
+}
+MetricFamily Counter(const char* name, const char* help, int64_t value) {
+  return Labelled(MetricType::Counter, name, help, {{{}, static_cast<double>(value)}});
 }
 
 }  // namespace
 
 Metrics::Metrics()
     : registry_(std::make_shared<prometheus::Registry>()),
+      serving_(prometheus::BuildGauge()
+                   .Name("rasq_serving")
+                   .Help("1 if health checks say SERVING; 0 at start and while it drains.")
+                   .Register(*registry_)
+                   .Add({})),
       time_to_first_token_(AddHistogram(*registry_, "rasq_time_to_first_token_seconds",
                                         "From a Generate call to its first token.",
                                         SecondsEdges())),
@@ -104,10 +116,10 @@ Metrics::Metrics()
                             SecondsEdges());
     }
   }
-  for (const absl::StatusCode code :
-       {absl::StatusCode::kResourceExhausted, absl::StatusCode::kInvalidArgument,
-        absl::StatusCode::kNotFound, absl::StatusCode::kAborted}) {
-    rejected_.Add({{"reason", std::string(ReasonOf(code))}});
+  for (int code = 1; code <= static_cast<int>(absl::StatusCode::kUnauthenticated); ++code) {
+    if (IsRefusal(static_cast<absl::StatusCode>(code))) {
+      rejected_.Add({{"reason", std::string(ReasonOf(static_cast<absl::StatusCode>(code)))}});
+    }
   }
 }
 
@@ -138,9 +150,7 @@ void Metrics::OnCallEnd(absl::string_view method, absl::StatusCode code, absl::D
       .Add({{"method", std::string(method)}, {"code", absl::StatusCodeToString(code)}},
            SecondsEdges())
       .Observe(absl::ToDoubleSeconds(duration));
-  const bool refused = code != absl::StatusCode::kOk && code != absl::StatusCode::kCancelled &&
-                       code != absl::StatusCode::kDeadlineExceeded;
-  if (refused) rejected_.Add({{"reason", std::string(ReasonOf(code))}}).Increment();
+  if (IsRefusal(code)) rejected_.Add({{"reason", std::string(ReasonOf(code))}}).Increment();
 }
 
 std::vector<MetricFamily> EngineCollector::Collect() const {
@@ -148,46 +158,49 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
 }
 
 std::vector<MetricFamily> CollectStats(const EngineStats& stats, const ModelInfo& model) {
-  std::vector<MetricFamily> families = {
+  const auto number = [](int64_t value) { return static_cast<double>(value); };
+  return {
       Gauge("rasq_sessions_open", "Sessions that exist.", stats.sessions_open),
       Gauge("rasq_sessions_active", "Sessions with work in flight.", stats.sessions_active),
+      Labelled(MetricType::Gauge, "rasq_sessions_parked", "Sessions off the device, by where.",
+               {{{{"place", "host"}}, number(stats.sessions_parked_host)},
+                {{{"place", "disk"}}, number(stats.sessions_parked_disk)}}),
       Gauge("rasq_session_slots_total", "States allocated on the device.", stats.slots_total),
       Gauge("rasq_session_slots_used", "States that a session holds.", stats.slots_used),
-      Gauge("rasq_session_state_bytes", "Device memory of one state.",
-            static_cast<double>(model.session_state_bytes)),
+      Gauge("rasq_session_state_bytes", "Device memory of one state.", model.session_state_bytes),
       Gauge("rasq_append_backlog_tokens", "Accepted and not absorbed, of all sessions.",
-            static_cast<double>(stats.backlog_tokens)),
+            stats.backlog_tokens),
+      Gauge("rasq_append_backlog_limit_tokens", "Backlog past which appends are refused.",
+            stats.backlog_limit_tokens),
       Gauge("rasq_generations_running", "Generations on the device.", stats.generations_running),
       Gauge("rasq_generations_queued", "Generations that wait for a place.",
             stats.generations_queued),
       Counter("rasq_appended_tokens_total", "Tokens absorbed into sessions.",
-              static_cast<double>(stats.appended_tokens)),
-      Counter("rasq_generated_tokens_total", "Tokens generated.",
-              static_cast<double>(stats.generated_tokens)),
+              stats.appended_tokens),
+      Counter("rasq_generated_tokens_total", "Tokens generated.", stats.generated_tokens),
       Counter("rasq_buffer_replacements_total", "Entries that fell out of a session's buffer.",
-              static_cast<double>(stats.buffer_replacements))};
-
-  families.push_back(
-      {.name = "rasq_device_memory_bytes",
-       .help = "Device memory held, by what for.",
-       .type = MetricType::Gauge,
-       .metric = {Labelled({{"kind", "weights"}}, static_cast<double>(stats.weight_bytes)),
-                  Labelled({{"kind", "sessions"}}, static_cast<double>(stats.session_bytes)),
-                  Labelled({{"kind", "workspace"}}, static_cast<double>(stats.workspace_bytes))}});
-  families.push_back({.name = "rasq_build_info",
-                      .help = "Always 1; the server's version is its label.",
-                      .type = MetricType::Gauge,
-                      .metric = {Labelled({{"version", RASQ_VERSION}}, 1)}});
-  families.push_back({.name = "rasq_model_info",
-                      .help = "Always 1; what is served, and on what, are its labels.",
-                      .type = MetricType::Gauge,
-                      .metric = {Labelled({{"name", model.name},
-                                           {"architecture", model.architecture},
-                                           {"fingerprint", model.fingerprint},
-                                           {"device", model.device},
-                                           {"dtype", model.dtype}},
-                                          1)}});
-  return families;
+              stats.buffer_replacements),
+      Counter("rasq_parks_total", "Sessions that left the device.", stats.parks),
+      Counter("rasq_unparks_total", "Sessions that came back to the device.", stats.unparks),
+      Labelled(MetricType::Counter, "rasq_snapshots_total", "Snapshots of sessions, by outcome.",
+               {{{{"outcome", "ok"}}, number(stats.snapshots_written)},
+                {{{"outcome", "failed"}}, number(stats.snapshots_failed)}}),
+      Counter("rasq_log_entries_total", "Appends written to the durable log.", stats.log_entries),
+      Counter("rasq_log_syncs_total", "Syncs of the durable log to disk.", stats.log_syncs),
+      Labelled(MetricType::Gauge, "rasq_device_memory_bytes", "Device memory held, by what for.",
+               {{{{"kind", "weights"}}, number(stats.weight_bytes)},
+                {{{"kind", "sessions"}}, number(stats.session_bytes)},
+                {{{"kind", "workspace"}}, number(stats.workspace_bytes)}}),
+      Labelled(MetricType::Gauge, "rasq_build_info", "Always 1; the server's version is its label.",
+               {{{{"version", RASQ_VERSION}}, 1}}),
+      Labelled(MetricType::Gauge, "rasq_model_info",
+               "Always 1; what is served, and on what, are its labels.",
+               {{{{"name", model.name},
+                  {"architecture", model.architecture},
+                  {"fingerprint", model.fingerprint},
+                  {"device", model.device},
+                  {"dtype", model.dtype}},
+                 1}})};
 }
 
 }  // namespace rasq

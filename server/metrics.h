@@ -1,6 +1,6 @@
-// What /metrics shows: histograms filled by the engines' threads and by calls as they end, and the
-// engine's gauges and counters, read when the page is. Names carry the prefix `rasq_`; no label
-// holds a session id. Histogram edges are those of vLLM, so that its dashboards compare.
+// What /metrics shows of the server: histograms filled by the engines' threads and by calls as they
+// end, and the engine's gauges and counters, read when the page is. Names carry the prefix `rasq_`;
+// no label holds a session id. Histogram edges are those of vLLM, so that its dashboards compare.
 #pragma once
 
 #include <array>
@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "engine/types.h"
 #include "prometheus/collectable.h"
+#include "prometheus/gauge.h"
 #include "prometheus/registry.h"
 
 namespace rasq {
@@ -30,6 +31,8 @@ class Metrics : public EngineObserver {
   void OnAbsorbed(absl::Duration since_accepted) override;
   void OnRetrieval(int32_t budget_tokens, int32_t read_tokens) override;
 
+  // As health checks are answered; false from the start.
+  void SetServing(bool serving) { serving_.Set(serving ? 1 : 0); }
   // A call has ended; those that were refused are also counted by reason.
   void OnCallEnd(absl::string_view method, absl::StatusCode code, absl::Duration duration);
 
@@ -37,6 +40,7 @@ class Metrics : public EngineObserver {
 
  private:
   std::shared_ptr<prometheus::Registry> registry_;
+  prometheus::Gauge& serving_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;
   prometheus::Histogram& append_lag_;

@@ -24,6 +24,7 @@
 #include "server/live_calls.h"
 #include "server/metrics.h"
 #include "server/model_service.h"
+#include "server/process_metrics.h"
 #include "server/session_service.h"
 #include "server/worker_pool.h"
 
@@ -120,6 +121,7 @@ class Server::Impl {
   std::unique_ptr<ModelService> model_service_;
   std::unique_ptr<grpc::Server> grpc_;
   std::shared_ptr<EngineCollector> collector_;
+  const std::shared_ptr<ProcessCollector> process_ = std::make_shared<ProcessCollector>();
   std::unique_ptr<prometheus::Exposer> exposer_;
   std::string address_;
   std::string metrics_address_;
@@ -141,6 +143,7 @@ absl::Status Server::Impl::StartMetrics() {
   collector_ = std::make_shared<EngineCollector>(*engine_);
   exposer_->RegisterCollectable(metrics_.registry());
   exposer_->RegisterCollectable(collector_);
+  exposer_->RegisterCollectable(process_);
   const std::vector<int> ports = exposer_->GetListeningPorts();
   if (!ports.empty()) address.port = static_cast<uint16_t>(ports.front());
   metrics_address_ = address.ToString();
@@ -182,6 +185,7 @@ absl::Status Server::Impl::StartGrpc() {
   health->SetServingStatus("", true);
   health->SetServingStatus(v1::SessionService::service_full_name(), true);
   health->SetServingStatus(v1::ModelService::service_full_name(), true);
+  metrics_.SetServing(true);
   return absl::OkStatus();
 }
 
@@ -189,6 +193,7 @@ void Server::Impl::Stop() {
   if (grpc_ != nullptr) {
     const auto deadline =
         std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(options_.drain_grace);
+    metrics_.SetServing(false);
     grpc_->GetHealthCheckService()->Shutdown();
     calls_.Drain();
     calls_.WaitIdle(deadline);

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 
 # start_server BIN [FLAG...]: starts BIN/rasq-server in the working folder on a port of its own, and
-# waits until it listens. Sets `server`, its process id, and `address`.
+# waits until it listens. Sets `server`, its process id, `address`, and `metrics_address`, which is
+# empty unless a --metrics-listen is given.
 start_server() {
   local bin=$1 folder line output
   shift
@@ -13,9 +14,10 @@ start_server() {
   # Stays open: a server that logs to nobody would be told so.
   exec {output}<"$folder/out"
   rm -r "$folder"
-  address=
+  address='' metrics_address=''
   while [[ -z "$address" ]] && read -r -u "$output" line; do
     echo "$line"
+    [[ "$line" != "metrics on "* ]] || metrics_address=${line#metrics on }
     [[ "$line" != "listening on "* ]] || address=${line#listening on }
   done
   [[ -n "$address" ]] || { echo "the server did not start" >&2; return 1; }

@@ -201,6 +201,14 @@ TEST_F(OperationsTest, MetricsPageHasEveryName) {
                            "appended_tokens_total",
                            "generated_tokens_total",
                            "append_backlog_tokens",
+                           "append_backlog_limit_tokens",
+                           "sessions_parked",
+                           "parks_total",
+                           "unparks_total",
+                           "snapshots_total",
+                           "log_entries_total",
+                           "log_syncs_total",
+                           "serving",
                            "generations_running",
                            "generations_queued",
                            "time_to_first_token_seconds",
@@ -218,6 +226,8 @@ TEST_F(OperationsTest, MetricsPageHasEveryName) {
                            "model_info"}) {
     EXPECT_TRUE(absl::StrContains(page, absl::StrCat("# TYPE rasq_", name, " "))) << name;
   }
+  EXPECT_TRUE(absl::StrContains(page, "# TYPE process_resident_memory_bytes gauge\n"));
+  EXPECT_TRUE(absl::StrContains(page, "rasq_serving 1\n"));
   EXPECT_TRUE(absl::StrContains(page, "rasq_sessions_open 1\n"));
   EXPECT_TRUE(absl::StrContains(page, "rasq_generated_tokens_total 4\n"));
   EXPECT_TRUE(absl::StrContains(page, "rasq_time_to_first_token_seconds_count 1\n"));
@@ -226,6 +236,27 @@ TEST_F(OperationsTest, MetricsPageHasEveryName) {
       absl::StrContains(page, "rasq_requests_rejected_total{reason=\"SESSION_NOT_FOUND\"} 1\n"));
   EXPECT_FALSE(absl::StrContains(page, "nobody"));
   EXPECT_TRUE(absl::StrContains(HttpGet("/"), " 404 "));
+}
+
+TEST_F(OperationsTest, MetricsSayThatItDrains) {
+  StartServer(WithMetrics());
+  ASSERT_TRUE(Create("s").ok());
+  grpc::ClientContext context;
+  const auto reader = sessions().Generate(&WithDeadline(context), EndlessGeneration("s"));
+  v1::GenerateResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  std::thread stopper([this] { StopServer(); });
+  // The generation holds the stop back for the grace, ten seconds.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(9);
+  bool said = false;
+  while (!said && std::chrono::steady_clock::now() < give_up) {
+    said = absl::StrContains(HttpGet("/metrics"), "rasq_serving 0\n");
+  }
+  context.TryCancel();
+  while (reader->Read(&response)) {
+  }
+  stopper.join();
+  EXPECT_TRUE(said);
 }
 
 TEST_F(OperationsTest, TakenPortsAreSaid) {

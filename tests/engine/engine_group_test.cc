@@ -181,6 +181,7 @@ TEST_F(EngineGroupTest, SumsWhatTheEnginesHave) {
   EXPECT_EQ(stats.slots_total, 4);
   EXPECT_EQ(stats.slots_used, 2);
   EXPECT_EQ(stats.work_slots, 4);
+  EXPECT_EQ(stats.backlog_limit_tokens, 2 * TwoDevices().max_total_backlog_tokens);
   EXPECT_EQ(stats.weight_bytes, 2 * group_->engine(0).Stats().weight_bytes);
 }
 

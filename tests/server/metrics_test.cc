@@ -24,7 +24,21 @@ TEST(MetricsTest, EveryHistogramStandsFromTheStart) {
     EXPECT_THAT(page, HasSubstr(absl::StrCat("# TYPE ", name, " histogram\n")));
     EXPECT_THAT(page, HasSubstr(absl::StrCat("\n", name, "_count")));
   }
-  EXPECT_THAT(page, HasSubstr("rasq_requests_rejected_total{reason=\"AT_CAPACITY\"} 0"));
+  for (const char* reason : {"AT_CAPACITY", "INTERNAL", "SERVER_STOPPING", "SESSION_EXISTS"}) {
+    EXPECT_THAT(
+        page, HasSubstr(absl::StrCat("rasq_requests_rejected_total{reason=\"", reason, "\"} 0\n")));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("reason=\"\"")));
+  EXPECT_THAT(page, Not(HasSubstr("DEADLINE_EXCEEDED")));
+}
+
+TEST(MetricsTest, ServingFollowsHealth) {
+  Metrics metrics;
+  EXPECT_THAT(Page(metrics), HasSubstr("\nrasq_serving 0\n"));
+  metrics.SetServing(true);
+  EXPECT_THAT(Page(metrics), HasSubstr("\nrasq_serving 1\n"));
+  metrics.SetServing(false);
+  EXPECT_THAT(Page(metrics), HasSubstr("\nrasq_serving 0\n"));
 }
 
 TEST(MetricsTest, ObservationsAreInSeconds) {
@@ -65,6 +79,15 @@ TEST(MetricsTest, StatsBecomeGaugesAndCounters) {
   stats.slots_total = 16;
   stats.appended_tokens = 1'000'000'000'000;
   stats.weight_bytes = 1 << 20;
+  stats.backlog_limit_tokens = 4 << 20;
+  stats.sessions_parked_host = 5;
+  stats.sessions_parked_disk = 7;
+  stats.parks = 12;
+  stats.unparks = 11;
+  stats.snapshots_written = 9;
+  stats.snapshots_failed = 2;
+  stats.log_entries = 100;
+  stats.log_syncs = 10;
   ModelInfo model;
   model.name = "default";
   model.session_state_bytes = 4096;
@@ -75,6 +98,16 @@ TEST(MetricsTest, StatsBecomeGaugesAndCounters) {
   EXPECT_THAT(page, HasSubstr("# TYPE rasq_appended_tokens_total counter\n"
                               "rasq_appended_tokens_total 1000000000000\n"));
   EXPECT_THAT(page, HasSubstr("rasq_device_memory_bytes{kind=\"weights\"} 1048576\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_append_backlog_limit_tokens 4194304\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_sessions_parked{place=\"host\"} 5\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_sessions_parked{place=\"disk\"} 7\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_parks_total 12\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_unparks_total 11\n"));
+  EXPECT_THAT(page, HasSubstr("# TYPE rasq_snapshots_total counter\n"
+                              "rasq_snapshots_total{outcome=\"ok\"} 9\n"
+                              "rasq_snapshots_total{outcome=\"failed\"} 2\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_log_entries_total 100\n"));
+  EXPECT_THAT(page, HasSubstr("rasq_log_syncs_total 10\n"));
   EXPECT_THAT(page, HasSubstr("rasq_model_info{name=\"default\""));
   EXPECT_THAT(page, HasSubstr("rasq_build_info{version=\""));
 }
