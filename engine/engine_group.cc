@@ -111,6 +111,7 @@ EngineStats EngineGroup::Stats() const {
   for (const auto& engine : engines_) {
     const EngineStats stats = engine->Stats();
     sum.sessions_open += stats.sessions_open;
+    sum.max_open_sessions += stats.max_open_sessions;
     sum.sessions_active += stats.sessions_active;
     sum.slots_total += stats.slots_total;
     sum.slots_used += stats.slots_used;
@@ -129,18 +130,9 @@ EngineStats EngineGroup::Stats() const {
     sum.snapshots_written += stats.snapshots_written;
     sum.snapshots_failed += stats.snapshots_failed;
     sum.log_entries += stats.log_entries;
-    sum.log_syncs += stats.log_syncs;
     sum.weight_bytes += stats.weight_bytes;
     sum.session_bytes += stats.session_bytes;
     sum.workspace_bytes += stats.workspace_bytes;
-    sum.max_open_sessions += stats.max_open_sessions;
-    sum.sessions_parked_host += stats.sessions_parked_host;
-    sum.sessions_parked_disk += stats.sessions_parked_disk;
-    sum.parks += stats.parks;
-    sum.unparks += stats.unparks;
-    sum.snapshots_written += stats.snapshots_written;
-    sum.snapshots_failed += stats.snapshots_failed;
-    sum.log_entries += stats.log_entries;
   }
   if (store_->log() != nullptr) sum.log_syncs = store_->log()->num_writes();
   return sum;

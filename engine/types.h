@@ -257,6 +257,7 @@ struct ModelInfo {
 // Gauges and counters at one moment.
 struct EngineStats {
   int32_t sessions_open = 0;
+  int32_t max_open_sessions = 0;
   int32_t sessions_active = 0;  // with work in flight
   int32_t slots_total = 0;
   int32_t slots_used = 0;
@@ -272,22 +273,13 @@ struct EngineStats {
   int64_t buffer_replacements = 0;  // entries that fell out of a buffer, ever
   int64_t parks = 0;                // a session left the device, ever
   int64_t unparks = 0;              // and came back, ever
-  int64_t snapshots_written = 0;    // ever
-  int64_t snapshots_failed = 0;     // ever
+  int64_t snapshots_written = 0;    // files of states, ever
+  int64_t snapshots_failed = 0;     // that could not be written, ever
   int64_t log_entries = 0;          // appends written to the durable log, ever
-  int64_t log_syncs = 0;            // of that log to disk, ever
+  int64_t log_syncs = 0;            // of that log to disk, ever, of the whole group
   int64_t weight_bytes = 0;         // on the device
   int64_t session_bytes = 0;
   int64_t workspace_bytes = 0;
-  int32_t max_open_sessions = 0;
-  int32_t sessions_parked_host = 0;
-  int32_t sessions_parked_disk = 0;
-  int64_t parks = 0;    // states moved off the device, ever
-  int64_t unparks = 0;  // and back
-  int64_t snapshots_written = 0;
-  int64_t snapshots_failed = 0;
-  int64_t log_entries = 0;  // durable, ever
-  int64_t log_syncs = 0;
 };
 
 enum class StepKind : int8_t { kAppend, kDecode, kMixed };

@@ -58,13 +58,13 @@ if wants 2; then
 fi
 if wants 3; then
   say "Build with address and undefined-behaviour sanitizers"
-  build asan "${programs[@]}" {config,safetensors,session_log,tokenizer}_fuzz_replay
+  build asan "${programs[@]}" {config,safetensors,session_log,session_record,tokenizer}_fuzz_replay
   say "Tests under address and undefined-behaviour sanitizers"
   run asan -E "$long"
 fi
 if wants 4; then
   say "Build with the thread sanitizer"
-  build tsan "${programs[@]}" {config,safetensors,session_log,tokenizer}_fuzz_replay
+  build tsan "${programs[@]}" {config,safetensors,session_log,session_record,tokenizer}_fuzz_replay
   say "Tests under the thread sanitizer"
   # Thread leaks: gRPC ends some of its own threads only after main() has returned.
   TSAN_OPTIONS="suppressions=$PWD/tests/support/tsan.supp report_thread_leaks=0" \

@@ -328,7 +328,9 @@ TEST_P(DurableTest, AnOrderlyEndAndManyStarts) {
     const auto group = Start(running());
     ASSERT_NE(group, nullptr);
     if (run == 0) CreateSession(*group, "a");
-    if (run > 0) EXPECT_EQ(NextTokens(*group, "a", 50), wanted) << run;
+    if (run > 0) {
+      EXPECT_EQ(NextTokens(*group, "a", 50), wanted) << run;
+    }
     ASSERT_TRUE(Append(*group, "a", Prose(run, 4000)).ok());
     wanted = NextTokens(*group, "a", 50);
   }
