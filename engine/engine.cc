@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "engine/check_range.h"
 #include "engine/engine_impl.h"
+#include "engine/tenants.h"
 #include "kernels/base/status.h"
 
 namespace rasq {
@@ -77,8 +78,10 @@ absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionReque
         absl::StrCat("sessions: all ", pool.slots->num_slots(), " slots",
                      options.strategy == Strategy::kFull ? " of strategy full" : "", " are taken"));
   }
+  if (options_.tenants) RASQ_RETURN_IF_ERROR(options_.tenants->AddSession(request.tenant));
   auto session = std::make_shared<Session>(id, tokenizer_.get(), model_->config().hidden);
   session->key = next_key_++;
+  session->tenant = request.tenant;
   session->request_id = request.request_id;
   session->options = options;
   session->labels = request.labels;

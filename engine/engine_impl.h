@@ -20,6 +20,8 @@
 #include "engine/session.h"
 #include "engine/slot_pool.h"
 #include "engine/state_layout.h"
+#include "engine/step_pace.h"
+#include "engine/tenants.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/types.h"
 #include "kernels/base/mutex.h"
@@ -74,6 +76,11 @@ class Engine::Impl {
     Stream stream;
     int64_t tokens;
   };
+  struct StepPlan {
+    std::vector<Share> shares;
+    int32_t decoding = 0;       // the first of `shares`: generations that take one token each
+    bool appends_wait = false;  // there was input to absorb
+  };
 
   Impl(const EngineOptions& options, EngineObserver* observer);
   absl::Status Init();
@@ -105,6 +112,16 @@ class Engine::Impl {
   void ForgetInput(Session& session);
   void EndAppend(Session& session, const WorkItem& item, const absl::Status& status);
   void FailSession(const SessionPtr& session, const absl::Status& status);
+  // ... who moves forward next, and by how much (engine_plan.cc) ...
+  int32_t WeightOf(const std::string& tenant) const;
+  std::vector<SessionPtr> ServingOrder();
+  double& DrawnBy(const std::string& tenant);
+  void CountStart(const std::string& tenant);
+  StepPlan PlanShares();
+  void PlanDecoding(StepPlan& plan);
+  std::vector<Flow> FindFlows(int64_t rows, std::vector<Stream>& streams);
+  bool MayMove(const std::string& tenant, TokenKind kind, int64_t& tokens);
+  void AccountStep(const StepPlan& plan, const std::vector<StreamStep>& steps, absl::Duration time);
   // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
   // what comes of it. RunStep is false if there was nothing to do.
   void ServeItems(const SessionPtr& session);
@@ -112,7 +129,6 @@ class Engine::Impl {
   bool AbsorbItems(const SessionPtr& session);
   absl::StatusOr<bool> StartGeneration(const SessionPtr& session, Generation& generation);
   void ReturnHeldText(const SessionPtr& session, const Generation& generation);
-  std::vector<Share> PlanShares();
   StreamStep MakeStep(const Share& share);
   bool RunStep();
   void ReportStep(const std::vector<Share>& shares, absl::Duration time);
@@ -165,7 +181,12 @@ class Engine::Impl {
   std::map<int64_t, SessionPtr> busy_;     // sessions with items, by key
   std::map<int64_t, Stream> generations_;  // queued and running, by id
   std::vector<Stream> running_;
-  SchedulerTurn turn_;
+  SchedulerState scheduler_;
+  StepPace pace_;
+  std::map<std::string, double> drawn_;  // tokens for its weight, by tenant: see ServingOrder
+  double least_drawn_ = 0;               // of those that wait, when a generation last started
+  absl::Duration quota_wait_ =
+      absl::InfiniteDuration();  // until somebody who is over a rate may move; infinite: nobody is
   absl::Time next_expiry_check_;
 
   std::thread thread_;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/engine_impl.h"
+#include "engine/tenants.h"
 #include "kernels/base/status.h"
 
 namespace rasq {
@@ -38,8 +39,8 @@ void Engine::Impl::Run() {
     {
       MutexLock lock(mu_);
       if (!worked && !stopping_ && inbox_.empty() && cancels_.empty()) {
-        wake_.WaitUntil(
-            mu_, std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(kExpiryPeriod));
+        wake_.WaitUntil(mu_, std::chrono::steady_clock::now() +
+                                 absl::ToChronoNanoseconds(std::min(kExpiryPeriod, quota_wait_)));
       }
       inbox.swap(inbox_);
       cancels.swap(cancels_);
@@ -51,9 +52,7 @@ void Engine::Impl::Run() {
     Cancel(cancels);
     ExpireSessions();
     if (deleting) FinishDeletes();
-    // Copies: serving an item may end others.
-    const std::map<int64_t, SessionPtr> busy = busy_;
-    for (const auto& [key, session] : busy) ServeItems(session);
+    for (const SessionPtr& session : ServingOrder()) ServeItems(session);
     worked = RunStep();
   }
   Shutdown();
@@ -134,6 +133,7 @@ void Engine::Impl::FinishDeletes() {
       sessions_.erase(session->id);
       session_of_request_.erase(session->request_id);
       session->slot = Slot();
+      if (options_.tenants) options_.tenants->RemoveSession(session->tenant);
       done.swap(session->on_deleted);
       --num_deleting_;
     }

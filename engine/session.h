@@ -40,6 +40,7 @@ struct Session {
   // Constant once it can be found.
   const std::string id;
   int64_t key = 0;  // counts sessions as they are made
+  std::string tenant;
   std::string request_id;
   SessionOptions options;  // as in force
   std::map<std::string, std::string> labels;
