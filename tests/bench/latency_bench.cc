@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -35,7 +36,10 @@ struct BenchOptions {
 
 class Latencies : public EngineObserver {
  public:
-  void OnStep(StepKind, absl::Duration, int32_t) override {}
+  void OnStep(StepKind kind, absl::Duration, int32_t tokens) override {
+    MutexLock lock(mu_);
+    if (kind == StepKind::kMixed) mixed_tokens_.push_back(tokens);
+  }
   void OnFirstToken(absl::Duration) override {}
   void OnNextToken(absl::Duration since_last) override {
     MutexLock lock(mu_);
@@ -49,10 +53,16 @@ class Latencies : public EngineObserver {
     all.insert(all.end(), times_.begin(), times_.end());
     times_.clear();
   }
+  // Tokens of the steps with both decoding and appends, since the last call.
+  std::vector<double> TakeMixedTokens() {
+    MutexLock lock(mu_);
+    return std::exchange(mixed_tokens_, {});
+  }
 
  private:
   Mutex mu_;
   std::vector<double> times_ ABSL_GUARDED_BY(mu_);
+  std::vector<double> mixed_tokens_ ABSL_GUARDED_BY(mu_);
 };
 
 double Quantile(std::vector<double> values, double part) {
@@ -89,12 +99,17 @@ class Bench {
         Generate(generations, without);
         rate += AppendRate([&] { Generate(generations, with); }) / bench_.rounds;
       }
+      const std::vector<double> mixed = latencies_.TakeMixedTokens();
       const double p50 = Quantile(without, 0.5), p99 = Quantile(without, 0.99);
       std::printf("%12d %9s %10.2f %10.2f %10s %10s %16s\n", generations, "no", p50, p99, "-", "-",
                   "-");
       std::printf("%12d %9s %10.2f %10.2f %10.2f %10.2f %10.0f (%2.0f%%)\n", generations, "yes",
                   Quantile(with, 0.5), Quantile(with, 0.99), Quantile(with, 0.5) / p50,
                   Quantile(with, 0.99) / p99, rate, 100 * rate / alone);
+      if (!mixed.empty()) {
+        std::printf("%22s tokens of a mixed step: p50 %.0f, p99 %.0f, most %.0f\n", "",
+                    Quantile(mixed, 0.5), Quantile(mixed, 0.99), Quantile(mixed, 1));
+      }
       std::fflush(stdout);
     }
   }
