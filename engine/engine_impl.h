@@ -185,8 +185,8 @@ class Engine::Impl {
   StepPace pace_;
   std::map<std::string, double> drawn_;  // tokens for its weight, by tenant: see ServingOrder
   double least_drawn_ = 0;               // of those that wait, when a generation last started
-  absl::Duration quota_wait_ =
-      absl::InfiniteDuration();  // until somebody who is over a rate may move; infinite: nobody is
+  // Until somebody who is over a rate may move; infinite: nobody is.
+  absl::Duration quota_wait_ = absl::InfiniteDuration();
   absl::Time next_expiry_check_;
 
   std::thread thread_;
