@@ -455,7 +455,7 @@ absl::Status Engine::Impl::Adopt(StoredSession stored) {
   if (session->logs) session->checkpoint = stored.state_file;
   session->checkpoint_position = session->cursor.position;
   MutexLock lock(mu_);
-  RASQ_RETURN_IF_ERROR(Register(session));
+  RASQ_RETURN_IF_ERROR(Register(session, Arrival::kAdopted));
   if (!session->fresh) {
     session->place = Place::kDisk;
     ++num_on_disk_;

@@ -23,6 +23,8 @@
 #include "engine/slot_pool.h"
 #include "engine/state_layout.h"
 #include "engine/state_store.h"
+#include "engine/step_pace.h"
+#include "engine/tenants.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/types.h"
 #include "kernels/base/mutex.h"
@@ -87,6 +89,11 @@ class Engine::Impl {
     Stream stream;
     int64_t tokens;
   };
+  struct StepPlan {
+    std::vector<Share> shares;
+    int32_t decoding = 0;       // the first of `shares`: generations that take one token each
+    bool appends_wait = false;  // there was input to absorb
+  };
 
   // Ends an append when it is in the session's state and on disk, whichever comes last.
   class DurableAck;
@@ -109,7 +116,9 @@ class Engine::Impl {
   // A session that has come as far as `record`; its state is still to be put in its place.
   absl::StatusOr<SessionPtr> MakeSession(SessionRecord record);
   // Into the registry: kAlreadyExists, kResourceExhausted. An empty id is replaced by a new one.
-  absl::Status Register(const SessionPtr& session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  enum class Arrival : int8_t { kNew, kAdopted };  // the latter was there before the engine
+  absl::Status Register(const SessionPtr& session, Arrival arrival = Arrival::kNew)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRoom(const ScopedName& name, Strategy strategy) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckLabels(const std::map<std::string, std::string>& labels) const;
@@ -175,6 +184,16 @@ class Engine::Impl {
   void EnterLog(const SessionPtr& session, const SessionRecord& record,
                 std::function<void(absl::Status)> done);
   void Log(Session& session, WorkItem& item);
+  // ... who moves forward next, and by how much (engine_plan.cc) ...
+  int32_t WeightOf(const std::string& tenant) const;
+  std::vector<SessionPtr> ServingOrder();
+  double& DrawnBy(const std::string& tenant);
+  void CountStart(const std::string& tenant);
+  StepPlan PlanShares();
+  void PlanDecoding(StepPlan& plan);
+  std::vector<Flow> FindFlows(int64_t rows, std::vector<Stream>& streams);
+  bool MayMove(const std::string& tenant, TokenKind kind, int64_t& tokens);
+  void AccountStep(const StepPlan& plan, const std::vector<StreamStep>& steps, absl::Duration time);
   // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
   // what comes of it. RunStep is false if there was nothing to do.
   void ServeItems(const SessionPtr& session);
@@ -183,7 +202,6 @@ class Engine::Impl {
   bool AbsorbItems(const SessionPtr& session);
   absl::StatusOr<bool> StartGeneration(const SessionPtr& session, Generation& generation);
   void ReturnHeldText(const SessionPtr& session, const Generation& generation);
-  std::vector<Share> PlanShares();
   StreamStep MakeStep(const Share& share);
   bool RunStep();
   void ReportStep(const std::vector<Share>& shares, absl::Duration time);
@@ -254,7 +272,12 @@ class Engine::Impl {
   std::map<int64_t, SessionPtr> busy_;     // sessions with items, by key
   std::map<int64_t, Stream> generations_;  // queued and running, by id
   std::vector<Stream> running_;
-  SchedulerTurn turn_;
+  SchedulerState scheduler_;
+  StepPace pace_;
+  std::map<std::string, double> drawn_;  // tokens for its weight, by tenant: see ServingOrder
+  double least_drawn_ = 0;               // of those that wait, when a generation last started
+  // Until somebody who is over a rate may move; infinite: nobody is.
+  absl::Duration quota_wait_ = absl::InfiniteDuration();
   absl::Time next_expiry_check_;
   int64_t num_steps_ = 0;
   std::map<int64_t, SessionPtr> on_device_;  // sessions that may be parked, by key

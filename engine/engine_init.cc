@@ -8,6 +8,7 @@
 #include "engine/check_range.h"
 #include "engine/engine_impl.h"
 #include "kernels/base/status.h"
+#include "kernels/stream_attention.h"
 
 namespace rasq {
 namespace {
@@ -42,6 +43,10 @@ absl::Status Validate(const EngineOptions& options) {
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_new_tokens", options.max_new_tokens, 1, 1 << 30));
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("default_max_new_tokens", options.default_max_new_tokens,
                                            1, options.max_new_tokens));
+  if (options.mixed_step_slowdown != 0) {
+    RASQ_RETURN_IF_ERROR(
+        CheckRange("mixed_step_slowdown", options.mixed_step_slowdown, 1.0, 1000.0));
+  }
   if (options.default_ttl < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         absl::StrCat("default_ttl=", absl::FormatDuration(options.default_ttl), ": is negative"));
@@ -78,7 +83,10 @@ absl::StatusOr<std::unique_ptr<Engine::Impl>> Engine::Impl::Create(
 
 Engine::Impl::Impl(const EngineOptions& options, EngineObserver* observer,
                    std::shared_ptr<StateStore> store)
-    : options_(options), observer_(observer), store_(std::move(store)) {}
+    : options_(options),
+      observer_(observer),
+      store_(std::move(store)),
+      pace_(options.mixed_step_slowdown, kLeastPartRows) {}
 
 absl::Status Engine::Impl::Init() {
   RASQ_ASSIGN_OR_RETURN(checkpoint_, Checkpoint::Open(options_.model, options_.load_format));

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/engine_impl.h"
+#include "engine/tenants.h"
 #include "kernels/base/status.h"
 
 namespace rasq {
@@ -44,7 +45,9 @@ void Engine::Impl::Run() {
     {
       MutexLock lock(mu_);
       if (!worked && !stopping_ && inbox_.empty() && cancels_.empty() && posted_.empty()) {
-        const absl::Duration wait = waiting_.empty() ? kExpiryPeriod : kPlacePeriod;
+        const absl::Duration wait =
+            std::min({kExpiryPeriod, quota_wait_,
+                      waiting_.empty() ? absl::InfiniteDuration() : kPlacePeriod});
         wake_.WaitUntil(mu_, std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(wait));
       }
       posted.swap(posted_);
@@ -59,9 +62,7 @@ void Engine::Impl::Run() {
     Cancel(cancels);
     ExpireSessions();
     if (deleting) FinishDeletes();
-    // Copies: serving an item may end others.
-    const std::map<int64_t, SessionPtr> busy = busy_;
-    for (const auto& [key, session] : busy) ServeItems(session);
+    for (const SessionPtr& session : ServingOrder()) ServeItems(session);
     ServePlaces();
     worked = RunStep();
   }
@@ -165,6 +166,7 @@ void Engine::Impl::FinishDeletes() {
       sessions_.erase(session->name);
       session_of_request_.erase({session->name.tenant, session->request_id});
       --(session->layout->strategy == Strategy::kFull ? num_full_open_ : num_open_);
+      if (options_.tenants) options_.tenants->RemoveSession(session->name.tenant);
       done.swap(session->on_deleted);
       --num_deleting_;
     }

@@ -2,7 +2,6 @@
 // runs a step of many streams, and hands out what came of it.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -78,6 +77,7 @@ bool Engine::Impl::DoTask(const SessionPtr& session) {
 }
 
 void Engine::Impl::LoadItems(Session& session) {
+  if (session.log_pending) return;
   while (session.loaded_ends.size() < session.items.size() &&
          session.items[session.loaded_ends.size()].is_append()) {
     WorkItem& item = session.items[session.loaded_ends.size()];
@@ -132,6 +132,7 @@ absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
   RASQ_ASSIGN_OR_RETURN(const bool copied, CopyState(session, slot.data()));
   if (!copied) return false;
   generation.slot = std::move(slot);
+  CountStart(session->name.tenant);
   generation.cursor = session->cursor;
   generation.queue = session->queue;
   generation.context_tokens = session->cursor.position + session->queue.size();
@@ -173,47 +174,6 @@ void Engine::Impl::ReturnHeldText(const SessionPtr& session, const Generation& g
   ++session->items_in_flight;
 }
 
-// Which streams move in this step, and by how many tokens: generations that decode come first and
-// take one each, the others and the sessions themselves share the rest.
-std::vector<Engine::Impl::Share> Engine::Impl::PlanShares() {
-  const int32_t max_rows = scheduler_limits_.max_rows;
-  std::vector<Share> shares;
-  std::map<int64_t, Stream> candidates;  // by flow key
-  for (const auto& [key, session] : busy_) {
-    if (session->slot) candidates[2 * key] = {session, nullptr};
-  }
-  for (const Stream& stream : running_) {
-    if (stream.generation->decoding()) {
-      shares.push_back({stream, 1});
-    } else {
-      candidates[2 * stream.session->key + 1] = stream;
-    }
-  }
-  std::vector<Stream> streams;
-  std::vector<Flow> flows;
-  for (const auto& [key, stream] : candidates) {
-    const int32_t segment = stream.session->layout->shape.segment_rows;
-    const bool own = stream.generation == nullptr;
-    std::vector<int32_t> parts =
-        stream.queue().Parts(stream.cursor(), segment, max_rows, /*keep_last=*/own);
-    if (parts.empty()) continue;
-    flows.push_back({.key = key,
-                     .priority = stream.session->options.priority,
-                     .parts = std::move(parts),
-                     .deficit = stream.deficit()});
-    streams.push_back(stream);
-  }
-  const std::vector<int32_t> plan =
-      PlanStep(static_cast<int32_t>(shares.size()), scheduler_limits_, flows, turn_);
-  for (size_t i = 0; i < flows.size(); ++i) {
-    streams[i].deficit() = flows[i].deficit;
-    const auto first = flows[i].parts.begin();
-    const int64_t tokens = std::accumulate(first, first + plan[i], int64_t{0});
-    if (tokens > 0) shares.push_back({streams[i], tokens});
-  }
-  return shares;
-}
-
 StreamStep Engine::Impl::MakeStep(const Share& share) {
   const Stream& stream = share.stream;
   const Session& session = *stream.session;
@@ -231,7 +191,8 @@ StreamStep Engine::Impl::MakeStep(const Share& share) {
 }
 
 bool Engine::Impl::RunStep() {
-  const std::vector<Share> shares = PlanShares();
+  const StepPlan plan = PlanShares();
+  const std::vector<Share>& shares = plan.shares;
   if (shares.empty()) return false;
   const absl::Time start = absl::Now();
   std::vector<StreamStep> steps;
@@ -246,7 +207,9 @@ bool Engine::Impl::RunStep() {
     FailStep(shares, outcomes.status());
     return true;
   }
-  ReportStep(shares, absl::Now() - start);
+  const absl::Duration time = absl::Now() - start;
+  ReportStep(shares, time);
+  AccountStep(plan, steps, time);
   being_copied_.clear();  // the step has waited for the device
   ++num_steps_;
   for (size_t i = 0; i < shares.size(); ++i) {

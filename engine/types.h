@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <variant>
@@ -13,6 +14,8 @@
 #include "kernels/ops.h"
 
 namespace rasq {
+
+class Tenants;
 
 // A name that is unique among those of its tenant: of a session, a snapshot, a request.
 struct ScopedName {
@@ -71,8 +74,8 @@ struct EmbeddingRows {
 using Content = std::variant<std::monostate, std::string, std::vector<int32_t>, EmbeddingRows>;
 
 struct CreateSessionRequest {
-  std::string tenant;
-  std::string id;  // 1-128 of [A-Za-z0-9._-]; empty: the engine chooses
+  std::string tenant;  // whose it is: see tenants.h
+  std::string id;      // 1-128 of [A-Za-z0-9._-]; empty: the engine chooses
   SessionOptions options;
   std::map<std::string, std::string> labels;  // at most 16
   std::string request_id;  // repeated creates with the same one give the same session
@@ -234,6 +237,10 @@ struct EngineOptions {
   int32_t default_max_new_tokens = 256;
   int32_t max_new_tokens = 65536;  // the most that one call may ask for
   absl::Duration default_ttl;      // 0: sessions do not expire
+  // The most that appends may make a step of decoding generations last, beside one of those alone;
+  // 0: no bound. Appends have a quarter of the time in any case: see step_pace.h.
+  double mixed_step_slowdown = 1.7;
+  std::shared_ptr<Tenants> tenants;  // weights, quotas; null: all have equal weights and none
 };
 
 struct ModelInfo {

@@ -12,6 +12,7 @@ namespace rasq {
 // bound by the products: AttendTileCuda gives each 64 queries of a head a block. Each leaves alone
 // the segments of the other, so a row's way depends on its own segment alone.
 inline constexpr int kFewQueries = 8;
+static_assert(kFewQueries < kLeastPartRows);
 
 #ifdef __CUDACC__
 __device__ inline bool IsFew(const StreamAttentionArgs& a, const StreamSegment& segment) {

@@ -29,6 +29,11 @@
 
 namespace rasq {
 
+// A segment may be cut over several batches. A part of at least so many rows gets the bits that it
+// has in the whole segment; smaller ones may take a way of their own, made for decoding, and are
+// equal to rounding.
+inline constexpr int32_t kLeastPartRows = 9;
+
 struct StreamAttentionArgs {
   StreamBatch batch;
   StreamShape shape;

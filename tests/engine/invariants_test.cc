@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/stream_attention.h"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
@@ -134,6 +135,29 @@ TEST_P(InvariantsTest, ParallelEqualsSequential) {
   }
   EXPECT_EQ(harness.EntryPositions(sequential), harness.EntryPositions(parallel));
   EXPECT_EQ(harness.Run(sequential, {1, 2, 3}), harness.Run(parallel, {1, 2, 3}));
+}
+
+// A segment that is cut over several steps, as beside generations that decode, is what it is in
+// one.
+TEST_P(InvariantsTest, PiecesOfASegmentEqualTheWhole) {
+  ModelHarness harness({.checkpoint = "models/default", .backend = GetParam()});
+  const std::vector<int32_t> tokens = RandomTokens(/*seed=*/8, 2048, 8192);
+  TestStream whole = harness.NewStream(), pieces = harness.NewStream();
+  std::mt19937_64 random(9);
+  for (int64_t at = 0; at < 2048; at += 64) {
+    const auto segment = tokens.begin() + at;
+    harness.Run(whole, {segment, segment + 64});
+    for (int64_t done = 0; done < 64;) {
+      const int64_t left = 64 - done;
+      int64_t piece = kLeastPartRows + static_cast<int64_t>(random() % 20);
+      if (left - piece < kLeastPartRows) piece = left;
+      harness.Run(pieces, {segment + done, segment + done + piece});
+      done += piece;
+    }
+  }
+  EXPECT_EQ(harness.EntryPositions(pieces), harness.EntryPositions(whole));
+  EXPECT_EQ(StateBytes(harness, pieces), StateBytes(harness, whole));
+  EXPECT_EQ(harness.Run(pieces, {1, 2, 3}), harness.Run(whole, {1, 2, 3}));
 }
 
 // A segment that is decoded token by token is what it is when it is appended at once.
