@@ -126,7 +126,7 @@ class Bench {
     latencies_.MoveTo(warm);
     std::vector<std::shared_ptr<testing::CollectingSink>> sinks;
     for (int i = 0; i < generations; ++i) {
-      GenerateRequest request{.session_id = readers_[i], .prompt = std::string(" The")};
+      GenerateRequest request{.session = readers_[i], .prompt = std::string(" The")};
       request.stop = {.max_new_tokens = bench_.tokens, .ignore_eos = true};
       sinks.push_back(std::make_shared<testing::CollectingSink>());
       RASQ_CHECK(engine_->Generate(request, sinks.back()).ok());

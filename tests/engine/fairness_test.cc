@@ -18,21 +18,21 @@ namespace {
 using testing::CollectingSink;
 using testing::Pending;
 
-std::string OpenSession(Engine& engine, const std::string& tenant) {
+ScopedName OpenSession(Engine& engine, const std::string& tenant) {
   const auto session = engine.CreateSession({.tenant = tenant});
   EXPECT_TRUE(session.ok()) << session.status();
-  return session.ok() ? session->id : "";
+  return session.ok() ? ScopedName(tenant, session->id) : ScopedName();
 }
 
-void Flood(Engine& engine, const std::string& session, int64_t tokens) {
+void Flood(Engine& engine, const ScopedName& session, int64_t tokens) {
   ASSERT_TRUE(engine
-                  .Append({.session_id = session, .content = std::vector<int32_t>(tokens, 7)},
+                  .Append({.session = session, .content = std::vector<int32_t>(tokens, 7)},
                           [](const absl::StatusOr<AppendResult>&) {})
                   .ok());
 }
 
-GenerateRequest Request(const std::string& session, int32_t tokens) {
-  GenerateRequest request{.session_id = session, .prompt = std::vector<int32_t>{5, 6}};
+GenerateRequest Request(const ScopedName& session, int32_t tokens) {
+  GenerateRequest request{.session = session, .prompt = std::vector<int32_t>{5, 6}};
   request.stop = {.max_new_tokens = tokens, .ignore_eos = true};
   return request;
 }
@@ -45,21 +45,21 @@ void ExpectShares(int32_t weight) {
   options.tenants = std::make_shared<Tenants>();
   options.tenants->Set({{"b", {.weight = weight}}});
   const auto engine = testing::StartEngine(options);
-  std::vector<std::string> floods;
+  std::vector<ScopedName> floods;
   for (int i = 0; i < 6; ++i) floods.push_back(OpenSession(*engine, "b"));
-  const std::string one = OpenSession(*engine, "a");
+  const ScopedName one = OpenSession(*engine, "a");
   const auto absorbed = [&] {
     int64_t tokens = 0;
-    for (const std::string& session : floods) tokens += engine->GetSession(session)->context_tokens;
+    for (const ScopedName& session : floods) tokens += engine->GetSession(session)->context_tokens;
     return tokens;
   };
   constexpr int64_t kFirst = 320, kTokens = 1280;
-  for (const std::string& session : floods) Flood(*engine, session, weight * (kFirst + kTokens));
+  for (const ScopedName& session : floods) Flood(*engine, session, weight * (kFirst + kTokens));
   // What b has when a's first tokens and its last ones are in: by then both are under way.
   auto first = std::make_shared<Pending<int64_t>>(), last = std::make_shared<Pending<int64_t>>();
   for (const auto& [tokens, pending] : {std::pair{kFirst, first}, std::pair{kTokens, last}}) {
     ASSERT_TRUE(engine
-                    ->Append({.session_id = one, .content = std::vector<int32_t>(tokens, 7)},
+                    ->Append({.session = one, .content = std::vector<int32_t>(tokens, 7)},
                              [&absorbed, pending](const absl::StatusOr<AppendResult>&) {
                                pending->Set(absorbed());
                              })
@@ -95,11 +95,11 @@ TEST(FairnessTest, ATenantOverItsRateWaits) {
   options.tenants = std::make_shared<Tenants>([&clock] { return clock.Now(); });
   options.tenants->Set({{"a", {.appended_tokens_per_second = 100}}});
   const auto engine = testing::StartEngine(options);
-  const std::string slow = OpenSession(*engine, "a"), other = OpenSession(*engine, "b");
+  const ScopedName slow = OpenSession(*engine, "a"), other = OpenSession(*engine, "b");
   Pending<bool> done;
   ASSERT_TRUE(
       engine
-          ->Append({.session_id = slow, .content = std::vector<int32_t>(200, 7)},
+          ->Append({.session = slow, .content = std::vector<int32_t>(200, 7)},
                    [&done](const absl::StatusOr<AppendResult>& result) { done.Set(result.ok()); })
           .ok());
   // Others are not held up. Of the slow one's, the second segment began within the burst of 100.
@@ -116,7 +116,7 @@ TEST(FairnessTest, GenerationsOverTheirRatePause) {
   options.tenants = std::make_shared<Tenants>([&clock] { return clock.Now(); });
   options.tenants->Set({{"a", {.generated_tokens_per_second = 10}}});
   const auto engine = testing::StartEngine(options);
-  const std::string slow = OpenSession(*engine, "a"), other = OpenSession(*engine, "b");
+  const ScopedName slow = OpenSession(*engine, "a"), other = OpenSession(*engine, "b");
   auto sink = std::make_shared<CollectingSink>();
   ASSERT_TRUE(engine->Generate(Request(slow, 80), sink).ok());
   sink->WaitForTokens(60);
@@ -131,7 +131,7 @@ TEST(FairnessTest, SessionsOfATenantAreLimited) {
   options.tenants = std::make_shared<Tenants>();
   options.tenants->Set({{"a", {.max_sessions = 1}}});
   const auto engine = testing::StartEngine(options);
-  const std::string session = OpenSession(*engine, "a");
+  const ScopedName session = OpenSession(*engine, "a");
   EXPECT_EQ(engine->CreateSession({.tenant = "a"}).status().code(),
             absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(engine->Stats().slots_used, 1);  // the refused one has left none behind
@@ -200,7 +200,7 @@ std::vector<int32_t> MixedRows(double slowdown, int32_t tokens) {
   options.max_batch_tokens = 160;
   options.mixed_step_slowdown = slowdown;
   const auto engine = testing::StartEngine(options, &steps);
-  const std::string reader = OpenSession(*engine, ""), writer = OpenSession(*engine, "");
+  const ScopedName reader = OpenSession(*engine, ""), writer = OpenSession(*engine, "");
   auto sink = std::make_shared<CollectingSink>();
   EXPECT_TRUE(engine->Generate(Request(reader, tokens), sink).ok());
   sink->WaitForTokens(1);

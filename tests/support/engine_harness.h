@@ -92,7 +92,7 @@ Result Await(const std::function<void(std::function<void(Result)>)>& start) {
 }
 
 template <typename AnyEngine>
-absl::StatusOr<AppendResult> Append(AnyEngine& engine, const std::string& session, Content content,
+absl::StatusOr<AppendResult> Append(AnyEngine& engine, const ScopedName& session, Content content,
                                     bool pinned = false) {
   auto pending = std::make_shared<Pending<absl::StatusOr<AppendResult>>>();
   RASQ_RETURN_IF_ERROR(
@@ -111,13 +111,13 @@ absl::StatusOr<Answer> Generate(AnyEngine& engine, GenerateRequest request) {
 }
 
 template <typename AnyEngine>
-absl::Status DeleteSession(AnyEngine& engine, const std::string& session) {
+absl::Status DeleteSession(AnyEngine& engine, const ScopedName& session) {
   return Await<absl::Status>([&](auto done) { engine.DeleteSession(session, done); });
 }
 
 // The greedy continuation of a session by so many tokens, which leaves no trace.
 template <typename AnyEngine>
-std::vector<int32_t> NextTokens(AnyEngine& engine, const std::string& session, int32_t count) {
+std::vector<int32_t> NextTokens(AnyEngine& engine, const ScopedName& session, int32_t count) {
   GenerateRequest request{.session = session, .prompt = std::string(" The")};
   request.stop = {.max_new_tokens = count, .ignore_eos = true};
   const absl::StatusOr<Answer> answer = Generate(engine, std::move(request));
