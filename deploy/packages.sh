@@ -3,7 +3,7 @@
 RASQ_BUILD_PACKAGES=(
   g++ cmake ninja-build ccache git pkg-config
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
-  prometheus-cpp-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
+  prometheus-cpp-dev libssl-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-RASQ_CHECK_PACKAGES=(clang clang-format clang-tidy libclang-rt-14-dev xz-utils)
+RASQ_CHECK_PACKAGES=(clang clang-format clang-tidy libclang-rt-14-dev xz-utils openssl)
