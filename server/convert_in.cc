@@ -77,11 +77,12 @@ absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& option
 }
 
 absl::StatusOr<EmbeddingRows> RowsFromProto(const v1::Embeddings& embeddings,
-                                            const ModelInfo& model, absl::string_view field) {
+                                            const ModelInfo& model, const ContentLimits& limits,
+                                            absl::string_view field) {
   const int64_t bytes = static_cast<int64_t>(embeddings.bfloat16().size());
   const int64_t row_bytes = int64_t{model.hidden} * 2;
   RASQ_RETURN_IF_ERROR(
-      CheckRange<int32_t>(absl::StrCat(field, ".rows"), embeddings.rows(), 0, INT32_MAX));
+      CheckRange<int32_t>(absl::StrCat(field, ".rows"), embeddings.rows(), 0, limits.max_tokens));
   if (bytes != embeddings.rows() * row_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(field, ".bfloat16: has ", bytes, " bytes, but ",
                                                    embeddings.rows(), " rows of ", model.hidden,
@@ -122,7 +123,8 @@ absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::SamplingOptions& sam
                          .seed = sampling.seed()};
 }
 
-absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const ModelInfo& model) {
+absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const ModelInfo& model,
+                                          const ContentLimits& limits) {
   RASQ_RETURN_IF_ERROR(
       CheckRange<int32_t>("stop.max_new_tokens", stop.max_new_tokens(), 0, INT32_MAX));
   RASQ_RETURN_IF_ERROR(
@@ -135,7 +137,7 @@ absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const Mod
     RASQ_RETURN_IF_ERROR(CheckRange<size_t>(absl::StrCat("stop.stop_strings[", i, "].size"),
                                             stop.stop_strings(i).size(), 1, kMaxStopStringBytes));
   }
-  RASQ_RETURN_IF_ERROR(CheckTokenIds(stop.stop_token_ids(), model, "stop.stop_token_ids"));
+  RASQ_RETURN_IF_ERROR(CheckTokenIds(stop.stop_token_ids(), model, limits, "stop.stop_token_ids"));
   return StopOptions{.max_new_tokens = stop.max_new_tokens(),
                      .min_new_tokens = stop.min_new_tokens(),
                      .stop_strings = {stop.stop_strings().begin(), stop.stop_strings().end()},
@@ -157,8 +159,17 @@ absl::Status CheckSessionId(absl::string_view id) {
   return absl::OkStatus();
 }
 
+absl::Status CheckText(absl::string_view text, const ContentLimits& limits,
+                       absl::string_view field) {
+  return CheckRange<int64_t>(absl::StrCat(field, ".size"), static_cast<int64_t>(text.size()), 0,
+                             limits.max_text_bytes);
+}
+
 absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
-                           const ModelInfo& model, absl::string_view field) {
+                           const ModelInfo& model, const ContentLimits& limits,
+                           absl::string_view field) {
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int32_t>(absl::StrCat(field, ".size"), ids.size(), 0, limits.max_tokens));
   for (int i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= model.vocab) {
       return CheckRange(absl::StrCat(field, "[", i, "]"), ids[i], 0, model.vocab - 1);
@@ -191,17 +202,19 @@ absl::Status CheckListSessions(const v1::ListSessionsRequest& request) {
 }
 
 absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model,
-                                    absl::string_view field) {
+                                    const ContentLimits& limits, absl::string_view field) {
   switch (content.kind_case()) {
     case v1::Content::kText:
+      RASQ_RETURN_IF_ERROR(CheckText(content.text(), limits, absl::StrCat(field, ".text")));
       return Content(std::move(*content.mutable_text()));
     case v1::Content::kTokenIds: {
       const auto& ids = content.token_ids().ids();
-      RASQ_RETURN_IF_ERROR(CheckTokenIds(ids, model, absl::StrCat(field, ".token_ids.ids")));
+      RASQ_RETURN_IF_ERROR(
+          CheckTokenIds(ids, model, limits, absl::StrCat(field, ".token_ids.ids")));
       return Content(std::vector<int32_t>(ids.begin(), ids.end()));
     }
     case v1::Content::kEmbeddings: {
-      RASQ_ASSIGN_OR_RETURN(EmbeddingRows rows, RowsFromProto(content.embeddings(), model,
+      RASQ_ASSIGN_OR_RETURN(EmbeddingRows rows, RowsFromProto(content.embeddings(), model, limits,
                                                               absl::StrCat(field, ".embeddings")));
       return Content(std::move(rows));
     }
@@ -211,13 +224,15 @@ absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model
   return Content();
 }
 
-absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model) {
+absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model,
+                                         const ContentLimits& limits) {
   AppendRequest result;
   RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
   if (request.content().kind_case() == v1::Content::KIND_NOT_SET) {
     return absl::InvalidArgumentError("content: one of text, token_ids, embeddings must be set");
   }
-  RASQ_ASSIGN_OR_RETURN(result.content, TakeContent(*request.mutable_content(), model, "content"));
+  RASQ_ASSIGN_OR_RETURN(result.content,
+                        TakeContent(*request.mutable_content(), model, limits, "content"));
   if (request.has_offset()) {
     RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("offset", request.offset(), 0, INT64_MAX));
     result.offset = request.offset();
@@ -227,11 +242,12 @@ absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const Model
   return result;
 }
 
-absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model) {
+absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model,
+                                             const ContentLimits& limits) {
   GenerateRequest result;
   RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
   RASQ_ASSIGN_OR_RETURN(result.sampling, SamplingFromProto(request.sampling()));
-  RASQ_ASSIGN_OR_RETURN(result.stop, StopFromProto(request.stop(), model));
+  RASQ_ASSIGN_OR_RETURN(result.stop, StopFromProto(request.stop(), model, limits));
   if (!v1::CommitOutput_IsValid(request.commit_output())) {
     return absl::InvalidArgumentError(
         absl::StrCat("commit_output=", static_cast<int>(request.commit_output()), ": unknown"));
@@ -239,7 +255,8 @@ absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const
   RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("logprobs", request.logprobs(), 0, kMaxLogprobs));
   RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("evidence", request.evidence(), 0, kMaxEvidence));
   if (request.has_prompt()) {
-    RASQ_ASSIGN_OR_RETURN(result.prompt, TakeContent(*request.mutable_prompt(), model, "prompt"));
+    RASQ_ASSIGN_OR_RETURN(result.prompt,
+                          TakeContent(*request.mutable_prompt(), model, limits, "prompt"));
   }
   result.session = request.session_id();
   result.commit = request.commit_output() == v1::COMMIT_OUTPUT_COMMIT;

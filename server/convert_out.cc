@@ -22,19 +22,14 @@ v1::SessionState ToProto(SessionState state) {
   switch (state) {
     case SessionState::kActive:
       return v1::SESSION_STATE_ACTIVE;
+    case SessionState::kParked:
+      return v1::SESSION_STATE_PARKED;
     case SessionState::kDeleting:
       return v1::SESSION_STATE_DELETING;
     case SessionState::kFailed:
       return v1::SESSION_STATE_FAILED;
   }
   return v1::SESSION_STATE_UNSPECIFIED;
-}
-
-void SetTime(absl::Time time, google::protobuf::Timestamp& proto) {
-  const int64_t seconds = absl::ToUnixSeconds(time);
-  proto.set_seconds(seconds);
-  proto.set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
 }
 
 void SetDuration(absl::Duration duration, google::protobuf::Duration& proto) {
@@ -44,6 +39,13 @@ void SetDuration(absl::Duration duration, google::protobuf::Duration& proto) {
 }
 
 }  // namespace
+
+void SetTime(absl::Time time, google::protobuf::Timestamp& proto) {
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  proto.set_seconds(seconds);
+  proto.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+}
 
 v1::Session ToProto(const SessionInfo& session) {
   v1::Session proto;
@@ -131,6 +133,18 @@ v1::GetModelResponse ToProto(const ModelInfo& model) {
   proto.set_device(model.device);
   proto.set_server_version(RASQ_VERSION);
   proto.set_dtype(model.dtype);
+  return proto;
+}
+
+v1::Device ToProto(const ModelInfo& model, const EngineStats& stats) {
+  v1::Device proto;
+  proto.set_device(model.device);
+  proto.set_session_slots(stats.slots_total);
+  proto.set_session_slots_used(stats.slots_used);
+  proto.set_generation_slots(stats.work_slots);
+  proto.set_weight_bytes(stats.weight_bytes);
+  proto.set_workspace_bytes(stats.workspace_bytes);
+  proto.set_session_bytes(stats.session_bytes);
   return proto;
 }
 

@@ -1,10 +1,12 @@
 // rasq-server: settings in, a server until a signal says stop. Exits with 0 after a drained stop or
 // a good --check-config, 1 after a fault that it says, 2 if its flags are wrong.
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -25,6 +27,7 @@ constexpr char kCompiler[] = __VERSION__;
 constexpr char kCompiler[] = "GCC " __VERSION__;
 #endif
 constexpr long kHealthCheckNanoseconds = 500'000'000;
+constexpr long kSecondSignalNanoseconds = 50'000'000;
 
 // Says what is wrong and returns the exit code for it.
 int Complain(const absl::Status& status, int exit_code) {
@@ -65,13 +68,33 @@ void PrintCapacity(const rasq::EngineGroup& group) {
   }
 }
 
-// The signal that told us to stop; 0 if the device failed.
-int WaitForEnd(const rasq::Server& server, const sigset_t& signals) {
+// Waits until the server is to stop: a signal, or an operator's call. False if the device failed.
+bool WaitForEnd(rasq::Server& server, const sigset_t& signals) {
   const timespec timeout{.tv_sec = 0, .tv_nsec = kHealthCheckNanoseconds};
   while (server.Health().ok()) {
-    if (const int signal = sigtimedwait(&signals, nullptr, &timeout); signal > 0) return signal;
+    const int signal = sigtimedwait(&signals, nullptr, &timeout);
+    if (signal == SIGHUP) {
+      (void)server.Reload();  // the log has its status
+    } else if (signal > 0 || server.draining()) {
+      return true;
+    }
   }
-  return 0;
+  return false;
+}
+
+// Stops, and at once if another signal comes while calls still have their grace.
+void Stop(rasq::Server& server, const sigset_t& signals) {
+  std::atomic<bool> stopped = false;
+  std::thread impatience([&] {
+    const timespec timeout{.tv_sec = 0, .tv_nsec = kSecondSignalNanoseconds};
+    while (!stopped) {
+      const int signal = sigtimedwait(&signals, nullptr, &timeout);
+      if (signal == SIGTERM || signal == SIGINT) server.EndGrace();
+    }
+  });
+  server.Stop();
+  stopped = true;
+  impatience.join();
 }
 
 int Serve(const rasq::ServerOptions& options, const sigset_t& signals) {
@@ -86,14 +109,10 @@ int Serve(const rasq::ServerOptions& options, const sigset_t& signals) {
   std::printf("listening on %s\n", (*server)->address().c_str());
   std::fflush(stdout);
 
-  const int signal = WaitForEnd(**server, signals);
-  if (signal == 0) {
-    (*server)->log().Message((*server)->Health().message());
-  } else {
-    (*server)->log().Message("stopping");
-  }
-  (*server)->Stop();
-  return signal == 0 ? 1 : 0;
+  const bool asked = WaitForEnd(**server, signals);
+  (*server)->log().Message(asked ? "stopping" : (*server)->Health().message());
+  Stop(**server, signals);
+  return asked ? 0 : 1;
 }
 
 std::string ExecutablePath() {
@@ -110,6 +129,7 @@ int main(int argc, char** argv) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   // Protobuf's own complaints about clients' messages; those are answered, and logged, as errors.

@@ -108,24 +108,24 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
 TEST(ConvertTest, AppendTakesEachKindOfContent) {
   v1::AppendRequest request;
   request.set_session_id("s");
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()), "content");
 
   request.mutable_content()->set_text("");
-  absl::StatusOr<AppendRequest> converted = TakeAppend(request, SmallModel());
+  absl::StatusOr<AppendRequest> converted = TakeAppend(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok());
   EXPECT_EQ(std::get<std::string>(converted->content), "");
   EXPECT_EQ(converted->offset, -1);
 
   request.mutable_content()->mutable_token_ids()->add_ids(99);
   request.set_offset(0);
-  converted = TakeAppend(request, SmallModel());
+  converted = TakeAppend(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok());
   EXPECT_THAT(std::get<std::vector<int32_t>>(converted->content), ElementsAre(99));
   EXPECT_EQ(converted->offset, 0);
 
   request.mutable_content()->mutable_embeddings()->set_rows(1);
   request.mutable_content()->mutable_embeddings()->set_bfloat16("\x80\x3f\x00\xc0", 4);
-  converted = TakeAppend(request, SmallModel());
+  converted = TakeAppend(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok()) << converted.status();
   EXPECT_EQ(std::get<EmbeddingRows>(converted->content).rows, 1);
   EXPECT_THAT(std::get<EmbeddingRows>(converted->content).values, ElementsAre(1.0f, -2.0f));
@@ -137,19 +137,44 @@ TEST(ConvertTest, AppendRefusesBadContent) {
   v1::Content& content = *request.mutable_content();
   content.mutable_token_ids()->add_ids(5);
   content.mutable_token_ids()->add_ids(100);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.token_ids.ids[1]");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.token_ids.ids[1]");
   content.mutable_token_ids()->set_ids(1, -1);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.token_ids.ids[1]");
-  content.mutable_embeddings()->set_rows(INT32_MAX);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.embeddings.bfloat16");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.token_ids.ids[1]");
+  content.mutable_embeddings()->set_rows(1000);
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.embeddings.bfloat16");
   content.mutable_embeddings()->set_rows(-1);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.embeddings.rows");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.embeddings.rows");
   content.mutable_embeddings()->set_rows(1);
   content.mutable_embeddings()->set_bfloat16("\x80\x3f\xc0\x7f", 4);  // 1, NaN
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.embeddings.bfloat16");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.embeddings.bfloat16");
   content.set_text("x");
   request.set_offset(-1);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "offset");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()), "offset");
+}
+
+TEST(ConvertTest, ContentHasLimits) {
+  const ContentLimits limits{.max_text_bytes = 4, .max_tokens = 2};
+  v1::AppendRequest request;
+  request.set_session_id("s");
+  v1::Content& content = *request.mutable_content();
+  content.set_text("four");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()), "OK");
+  content.set_text("fives");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()), "content.text.size");
+  for (int i = 0; i < 3; ++i) content.mutable_token_ids()->add_ids(1);
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()),
+            "content.token_ids.ids.size");
+  content.mutable_embeddings()->set_rows(3);
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()), "content.embeddings.rows");
+  v1::GenerateRequest generate;
+  generate.set_session_id("s");
+  generate.mutable_prompt()->set_text("fives");
+  EXPECT_EQ(Blamed(TakeGenerate(generate, SmallModel(), limits).status()), "prompt.text.size");
 }
 
 TEST(ConvertTest, Generate) {
@@ -164,7 +189,8 @@ TEST(ConvertTest, Generate) {
   request.set_commit_output(v1::COMMIT_OUTPUT_COMMIT);
   request.set_logprobs(2);
   request.set_evidence(4);
-  const absl::StatusOr<GenerateRequest> converted = TakeGenerate(request, SmallModel());
+  const absl::StatusOr<GenerateRequest> converted =
+      TakeGenerate(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok()) << converted.status();
   EXPECT_EQ(std::get<std::string>(converted->prompt), "who?");
   EXPECT_EQ(converted->sampling.temperature, 0.5);
@@ -209,7 +235,7 @@ TEST(ConvertTest, GenerateRefusesOutlandishValues) {
     v1::GenerateRequest request;
     request.set_session_id("s");
     change(request);
-    EXPECT_EQ(Blamed(TakeGenerate(request, SmallModel()).status()), field);
+    EXPECT_EQ(Blamed(TakeGenerate(request, SmallModel(), ContentLimits()).status()), field);
   }
 }
 
