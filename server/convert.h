@@ -22,8 +22,8 @@ struct ContentLimits {
   int32_t max_tokens = 1 << 20;  // token ids, or rows of embeddings
 };
 
-// 1 to 128 of [A-Za-z0-9._-].
-absl::Status CheckSessionId(absl::string_view id);
+// 1 to 128 of [A-Za-z0-9._-]; `field` names the id in the error.
+absl::Status CheckId(absl::string_view id, absl::string_view field);
 
 // `field` names the text in the error.
 absl::Status CheckText(absl::string_view text, const ContentLimits& limits,
@@ -34,8 +34,17 @@ absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
                            const ModelInfo& model, const ContentLimits& limits,
                            absl::string_view field);
 
-absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request);
-absl::Status CheckListSessions(const v1::ListSessionsRequest& request);
+// Names are of the tenant that is given here; "" where there is none.
+absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request,
+                                               const std::string& tenant);
+absl::StatusOr<ForkSessionRequest> FromProto(const v1::ForkSessionRequest& request,
+                                             const std::string& tenant);
+absl::StatusOr<SnapshotRequest> FromProto(const v1::SnapshotSessionRequest& request,
+                                          const std::string& tenant);
+absl::StatusOr<RestoreSessionRequest> FromProto(const v1::RestoreSessionRequest& request,
+                                                const std::string& tenant);
+// Of ListSessions and ListSnapshots.
+absl::Status CheckPage(int32_t page_size, absl::string_view page_token);
 
 // Takes the text out of the message. Content that is unset gives std::monostate.
 absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model,
@@ -46,6 +55,7 @@ absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const
                                              const ContentLimits& limits);
 
 v1::Session ToProto(const SessionInfo& session);
+v1::Snapshot ToProto(const SnapshotInfo& snapshot);
 v1::AppendResponse ToProto(const AppendResult& result);
 // Adds a chunk to the end of a message.
 void MergeChunk(const GenerateChunk& chunk, v1::GenerateResponse& message);

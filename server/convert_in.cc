@@ -146,14 +146,29 @@ absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const Mod
                      .include_stop = stop.include_stop()};
 }
 
+// What the three calls that make a session say of it alike: its id (empty: the engine's to choose),
+// labels and request id.
+template <typename Request>
+absl::Status CheckNewSession(const Request& request, absl::string_view id,
+                             absl::string_view field) {
+  if (!id.empty()) RASQ_RETURN_IF_ERROR(CheckId(id, field));
+  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.size", request.labels().size(), 0, kMaxLabels));
+  for (const auto& [key, value] : request.labels()) {
+    RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.key.size", key.size(), 1, kMaxLabelKeyBytes));
+    RASQ_RETURN_IF_ERROR(
+        CheckRange<size_t>("labels.value.size", value.size(), 0, kMaxLabelValueBytes));
+  }
+  return CheckRange<size_t>("request_id.size", request.request_id().size(), 0, kMaxIdBytes);
+}
+
 }  // namespace
 
-absl::Status CheckSessionId(absl::string_view id) {
-  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("session_id.size", id.size(), 1, kMaxIdBytes));
+absl::Status CheckId(absl::string_view id, absl::string_view field) {
+  RASQ_RETURN_IF_ERROR(CheckRange<size_t>(absl::StrCat(field, ".size"), id.size(), 1, kMaxIdBytes));
   for (size_t i = 0; i < id.size(); ++i) {
     if (!absl::ascii_isalnum(id[i]) && id[i] != '.' && id[i] != '_' && id[i] != '-') {
       return absl::InvalidArgumentError(
-          absl::StrCat("session_id: byte ", i, " is not one of [A-Za-z0-9._-]"));
+          absl::StrCat(field, ": byte ", i, " is not one of [A-Za-z0-9._-]"));
     }
   }
   return absl::OkStatus();
@@ -178,27 +193,51 @@ absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
   return absl::OkStatus();
 }
 
-absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request) {
+absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request,
+                                               const std::string& tenant) {
   CreateSessionRequest result;
-  if (!request.session_id().empty()) RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
-  result.id = request.session_id();
+  RASQ_RETURN_IF_ERROR(CheckNewSession(request, request.session_id(), "session_id"));
   RASQ_ASSIGN_OR_RETURN(result.options, OptionsFromProto(request.options()));
-  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.size", request.labels().size(), 0, kMaxLabels));
-  for (const auto& [key, value] : request.labels()) {
-    RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.key.size", key.size(), 1, kMaxLabelKeyBytes));
-    RASQ_RETURN_IF_ERROR(
-        CheckRange<size_t>("labels.value.size", value.size(), 0, kMaxLabelValueBytes));
-  }
+  result.tenant = tenant;
+  result.id = request.session_id();
   result.labels = {request.labels().begin(), request.labels().end()};
-  RASQ_RETURN_IF_ERROR(
-      CheckRange<size_t>("request_id.size", request.request_id().size(), 0, kMaxIdBytes));
   result.request_id = request.request_id();
   return result;
 }
 
-absl::Status CheckListSessions(const v1::ListSessionsRequest& request) {
-  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("page_size", request.page_size(), 0, kMaxPageSize));
-  return CheckRange<size_t>("page_token.size", request.page_token().size(), 0, kMaxPageTokenBytes);
+absl::StatusOr<ForkSessionRequest> FromProto(const v1::ForkSessionRequest& request,
+                                             const std::string& tenant) {
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
+  RASQ_RETURN_IF_ERROR(CheckNewSession(request, request.new_session_id(), "new_session_id"));
+  return ForkSessionRequest{.session = {tenant, request.session_id()},
+                            .new_id = request.new_session_id(),
+                            .labels = {request.labels().begin(), request.labels().end()},
+                            .request_id = request.request_id()};
+}
+
+absl::StatusOr<SnapshotRequest> FromProto(const v1::SnapshotSessionRequest& request,
+                                          const std::string& tenant) {
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
+  if (!request.snapshot_id().empty()) {
+    RASQ_RETURN_IF_ERROR(CheckId(request.snapshot_id(), "snapshot_id"));
+  }
+  return SnapshotRequest{.session = {tenant, request.session_id()},
+                         .snapshot_id = request.snapshot_id()};
+}
+
+absl::StatusOr<RestoreSessionRequest> FromProto(const v1::RestoreSessionRequest& request,
+                                                const std::string& tenant) {
+  RASQ_RETURN_IF_ERROR(CheckId(request.snapshot_id(), "snapshot_id"));
+  RASQ_RETURN_IF_ERROR(CheckNewSession(request, request.session_id(), "session_id"));
+  return RestoreSessionRequest{.snapshot = {tenant, request.snapshot_id()},
+                               .session_id = request.session_id(),
+                               .labels = {request.labels().begin(), request.labels().end()},
+                               .request_id = request.request_id()};
+}
+
+absl::Status CheckPage(int32_t page_size, absl::string_view page_token) {
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("page_size", page_size, 0, kMaxPageSize));
+  return CheckRange<size_t>("page_token.size", page_token.size(), 0, kMaxPageTokenBytes);
 }
 
 absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model,
@@ -227,7 +266,7 @@ absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model
 absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model,
                                          const ContentLimits& limits) {
   AppendRequest result;
-  RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
   if (request.content().kind_case() == v1::Content::KIND_NOT_SET) {
     return absl::InvalidArgumentError("content: one of text, token_ids, embeddings must be set");
   }
@@ -245,7 +284,7 @@ absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const Model
 absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model,
                                              const ContentLimits& limits) {
   GenerateRequest result;
-  RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
   RASQ_ASSIGN_OR_RETURN(result.sampling, SamplingFromProto(request.sampling()));
   RASQ_ASSIGN_OR_RETURN(result.stop, StopFromProto(request.stop(), model, limits));
   if (!v1::CommitOutput_IsValid(request.commit_output())) {

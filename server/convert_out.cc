@@ -73,6 +73,17 @@ v1::Session ToProto(const SessionInfo& session) {
   return proto;
 }
 
+v1::Snapshot ToProto(const SnapshotInfo& snapshot) {
+  v1::Snapshot proto;
+  proto.set_snapshot_id(snapshot.id);
+  SetTime(snapshot.create_time, *proto.mutable_create_time());
+  proto.set_session_id(snapshot.session_id);
+  proto.set_context_tokens(snapshot.context_tokens);
+  proto.set_next_offset(snapshot.next_offset);
+  proto.set_file_bytes(snapshot.file_bytes);
+  return proto;
+}
+
 v1::AppendResponse ToProto(const AppendResult& result) {
   v1::AppendResponse proto;
   proto.set_appended_tokens(result.appended_tokens);

@@ -12,10 +12,9 @@
 namespace rasq {
 namespace {
 
-absl::StatusOr<v1::CreateSessionResponse> Create(EngineGroup& engine, std::string tenant,
+absl::StatusOr<v1::CreateSessionResponse> Create(EngineGroup& engine, const std::string& tenant,
                                                  const v1::CreateSessionRequest& request) {
-  RASQ_ASSIGN_OR_RETURN(CreateSessionRequest converted, FromProto(request));
-  converted.tenant = std::move(tenant);
+  RASQ_ASSIGN_OR_RETURN(const CreateSessionRequest converted, FromProto(request, tenant));
   RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.CreateSession(converted));
   v1::CreateSessionResponse response;
   *response.mutable_session() = ToProto(session);
@@ -23,7 +22,7 @@ absl::StatusOr<v1::CreateSessionResponse> Create(EngineGroup& engine, std::strin
 }
 
 absl::StatusOr<v1::GetSessionResponse> Get(const EngineGroup& engine, const ScopedName& name) {
-  RASQ_RETURN_IF_ERROR(CheckSessionId(name.id));
+  RASQ_RETURN_IF_ERROR(CheckId(name.id, "session_id"));
   RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.GetSession(name));
   v1::GetSessionResponse response;
   *response.mutable_session() = ToProto(session);
@@ -32,7 +31,7 @@ absl::StatusOr<v1::GetSessionResponse> Get(const EngineGroup& engine, const Scop
 
 absl::StatusOr<v1::ListSessionsResponse> List(const EngineGroup& engine, const std::string& tenant,
                                               const v1::ListSessionsRequest& request) {
-  RASQ_RETURN_IF_ERROR(CheckListSessions(request));
+  RASQ_RETURN_IF_ERROR(CheckPage(request.page_size(), request.page_token()));
   RASQ_ASSIGN_OR_RETURN(SessionPage page,
                         engine.ListSessions(tenant, request.page_size(), request.page_token()));
   v1::ListSessionsResponse response;
@@ -84,7 +83,7 @@ grpc::ServerUnaryReactor* SessionService::DeleteSession(grpc::CallbackServerCont
       backend_, "DeleteSession", RunOn::kGrpcThread, *context, *request, response,
       [this](v1::DeleteSessionRequest& message, const UnaryCall& call) {
         call->set_session_id(message.session_id());
-        if (absl::Status status = CheckSessionId(message.session_id()); !status.ok()) {
+        if (absl::Status status = CheckId(message.session_id(), "session_id"); !status.ok()) {
           call->Fail(status);
           return;
         }

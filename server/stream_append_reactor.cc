@@ -77,7 +77,7 @@ absl::StatusOr<AppendRequest> StreamAppendReactor::Parse(const grpc::ByteBuffer&
   const bool first = id.empty();
   if (first) {
     id = message.session_id();
-    RASQ_RETURN_IF_ERROR(CheckSessionId(id));
+    RASQ_RETURN_IF_ERROR(CheckId(id, "session_id"));
   } else if (!message.session_id().empty() && message.session_id() != id) {
     return absl::InvalidArgumentError("session_id: differs from the stream's first message");
   }

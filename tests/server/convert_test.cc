@@ -31,12 +31,12 @@ std::string Blamed(const absl::Status& status) {
 }
 
 TEST(ConvertTest, SessionIds) {
-  EXPECT_TRUE(CheckSessionId("a").ok());
-  EXPECT_TRUE(CheckSessionId("Aa0._-").ok());
-  EXPECT_TRUE(CheckSessionId(std::string(128, 'x')).ok());
+  EXPECT_TRUE(CheckId("a", "session_id").ok());
+  EXPECT_TRUE(CheckId("Aa0._-", "session_id").ok());
+  EXPECT_TRUE(CheckId(std::string(128, 'x'), "session_id").ok());
   for (const std::string& id : {std::string(), std::string(129, 'x'), std::string("a b"),
                                 std::string("a/b"), std::string("a\0", 2), std::string("\u00e9")}) {
-    EXPECT_THAT(Blamed(CheckSessionId(id)), HasSubstr("session_id")) << id;
+    EXPECT_THAT(Blamed(CheckId(id, "session_id")), HasSubstr("session_id")) << id;
   }
 }
 
@@ -55,8 +55,9 @@ TEST(ConvertTest, CreateSession) {
   options.set_replacement_noise(0.5);
   options.set_seed(-7);
   options.set_priority(3);
-  const absl::StatusOr<CreateSessionRequest> converted = FromProto(request);
+  const absl::StatusOr<CreateSessionRequest> converted = FromProto(request, "desk");
   ASSERT_TRUE(converted.ok()) << converted.status();
+  EXPECT_EQ(converted->tenant, "desk");
   EXPECT_EQ(converted->id, "news");
   EXPECT_EQ(converted->request_id, "r-1");
   EXPECT_EQ(converted->labels.at("team"), "wire");
@@ -100,9 +101,45 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
   for (const auto& [field, change] : cases) {
     v1::CreateSessionRequest request;
     change(request);
-    EXPECT_EQ(Blamed(FromProto(request).status()), field);
+    EXPECT_EQ(Blamed(FromProto(request, "desk").status()), field);
   }
-  EXPECT_EQ(Blamed(FromProto(v1::CreateSessionRequest()).status()), "OK");
+  EXPECT_EQ(Blamed(FromProto(v1::CreateSessionRequest(), "desk").status()), "OK");
+}
+
+TEST(ConvertTest, ForkSnapshotAndRestoreNameTheirTenant) {
+  v1::ForkSessionRequest fork;
+  EXPECT_EQ(Blamed(FromProto(fork, "desk").status()), "session_id.size");
+  fork.set_session_id("wire");
+  EXPECT_EQ(Blamed(FromProto(fork, "desk").status()), "OK");
+  fork.set_new_session_id("no spaces");
+  EXPECT_EQ(Blamed(FromProto(fork, "desk").status()), "new_session_id");
+  fork.set_new_session_id("copy");
+  (*fork.mutable_labels())["team"] = "wire";
+  fork.set_request_id("r-1");
+  const absl::StatusOr<ForkSessionRequest> forked = FromProto(fork, "desk");
+  ASSERT_TRUE(forked.ok()) << forked.status();
+  EXPECT_EQ(forked->session, ScopedName("desk", "wire"));
+  EXPECT_EQ(forked->new_id, "copy");
+  EXPECT_EQ(forked->labels.at("team"), "wire");
+  EXPECT_EQ(forked->request_id, "r-1");
+
+  v1::SnapshotSessionRequest snapshot;
+  snapshot.set_session_id("wire");
+  snapshot.set_snapshot_id("../etc");
+  EXPECT_EQ(Blamed(FromProto(snapshot, "desk").status()), "snapshot_id");
+  snapshot.set_snapshot_id("noon");
+  EXPECT_EQ(FromProto(snapshot, "desk")->session, ScopedName("desk", "wire"));
+  EXPECT_EQ(FromProto(snapshot, "desk")->snapshot_id, "noon");
+
+  v1::RestoreSessionRequest restore;
+  EXPECT_EQ(Blamed(FromProto(restore, "desk").status()), "snapshot_id.size");
+  restore.set_snapshot_id("noon");
+  restore.set_session_id("again");
+  restore.set_request_id(std::string(129, 'r'));
+  EXPECT_EQ(Blamed(FromProto(restore, "desk").status()), "request_id.size");
+  restore.set_request_id("r-2");
+  EXPECT_EQ(FromProto(restore, "desk")->snapshot, ScopedName("desk", "noon"));
+  EXPECT_EQ(FromProto(restore, "desk")->session_id, "again");
 }
 
 TEST(ConvertTest, AppendTakesEachKindOfContent) {
