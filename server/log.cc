@@ -35,7 +35,7 @@ void Write(std::FILE* stream, const std::string& line) {
 }
 
 std::string LeftOut(int64_t lines) {
-  return absl::StrCat("left out ", lines, " lines of calls that failed: too many in a second");
+  return absl::StrCat("left out ", lines, " lines of failures: too many in a second");
 }
 
 }  // namespace
@@ -107,16 +107,24 @@ Log::~Log() {
   if (left_out > 0) Message(LeftOut(left_out));
 }
 
-void Log::Call(const CallEvent& event) const {
-  const absl::Time now = absl::Now();
+bool Log::Admit(absl::Time now, bool failure) const {
   int64_t left_out = 0;
   {
     MutexLock lock(mu_);
     left_out = failures_.TakeLeftOut(now);
-    if (!event.status.ok() && !failures_.Admit(now)) return;
+    if (failure && !failures_.Admit(now)) return false;
   }
   if (left_out > 0) Message(LeftOut(left_out));
-  Write(stream_, FormatCall(format_, now, event));
+  return true;
+}
+
+void Log::Call(const CallEvent& event) const {
+  const absl::Time now = absl::Now();
+  if (Admit(now, !event.status.ok())) Write(stream_, FormatCall(format_, now, event));
+}
+
+void Log::Complaint(absl::string_view text) const {
+  if (Admit(absl::Now(), /*failure=*/true)) Message(text);
 }
 
 void Log::Message(absl::string_view text) const {

@@ -3,7 +3,8 @@
 // same names. Clients' addresses, tokens and content are never logged.
 //
 // A client that is refused again and again must not fill the disk: lines of calls that failed have
-// a limit a second, and what was left out is counted in a line of its own.
+// a limit a second, as have other complaints, and what was left out is counted in a line of its
+// own.
 #pragma once
 
 #include <cstdint>
@@ -62,8 +63,14 @@ class Log {
 
   void Call(const CallEvent& event) const;
   void Message(absl::string_view text) const;
+  // What clients may provoke as often as they like, such as failed handshakes: counts as the line
+  // of a call that failed.
+  void Complaint(absl::string_view text) const;
 
  private:
+  // Whether a line may be written now; says what was left out before it.
+  bool Admit(absl::Time now, bool failure) const;
+
   const LogFormat format_;
   std::FILE* const stream_;
   mutable Mutex mu_;

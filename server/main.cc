@@ -11,9 +11,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "engine/checkpoint.h"
 #include "engine/engine_group.h"
 #include "google/protobuf/stubs/logging.h"
+#include "grpc/support/log.h"
 #include "grpcpp/grpcpp.h"
 #include "kernels/base/status.h"
 #include "server/flags.h"
@@ -68,6 +70,14 @@ void PrintCapacity(const rasq::EngineGroup& group) {
   }
 }
 
+// gRPC's own complaints: a port scanner must not fill the disk with failed handshakes, nor break
+// the format of the log.
+const rasq::Log* grpc_log = nullptr;
+
+void LogGrpc(gpr_log_func_args* args) {
+  grpc_log->Complaint(absl::StrCat("grpc: ", args->message));
+}
+
 // Waits until the server is to stop: a signal, or an operator's call. False if the device failed.
 bool WaitForEnd(rasq::Server& server, const sigset_t& signals) {
   const timespec timeout{.tv_sec = 0, .tv_nsec = kHealthCheckNanoseconds};
@@ -98,6 +108,9 @@ void Stop(rasq::Server& server, const sigset_t& signals) {
 }
 
 int Serve(const rasq::ServerOptions& options, const sigset_t& signals) {
+  // Lives as long as the process, as gRPC's threads do.
+  grpc_log = new rasq::Log(options.log_format, options.log_stream, options.log_failures_per_second);
+  gpr_set_log_function(&LogGrpc);
   absl::StatusOr<std::unique_ptr<rasq::Server>> server = rasq::Server::Start(options);
   if (!server.ok()) {
     return Complain(server.status(), 1);
