@@ -29,6 +29,7 @@
 #include "server/live_calls.h"
 #include "server/metrics.h"
 #include "server/model_service.h"
+#include "server/security.h"
 #include "server/session_service.h"
 #include "server/worker_pool.h"
 
@@ -54,52 +55,6 @@ class WithoutReflection : public grpc::ServerBuilderOption {
   }
 };
 
-absl::StatusOr<Address> ParsedAddress(absl::string_view flag, const std::string& text) {
-  absl::StatusOr<Address> address = ParseAddress(text);
-  if (!address.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(flag, ": ", address.status().message()));
-  }
-  return address;
-}
-
-absl::Status Exposed(absl::string_view flag, const std::string& text, absl::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat(flag, "=", text, ": not a loopback address, and ",
-                                                 why, "; --insecure allows it"));
-}
-
-absl::Status CheckAddresses(const ServerOptions& options) {
-  RASQ_ASSIGN_OR_RETURN(const Address listen, ParsedAddress("listen", options.listen));
-  if (!listen.is_loopback() && !options.tls.enabled() && !options.insecure) {
-    return Exposed("listen", options.listen, "there is no TLS (--tls-cert, --tls-key)");
-  }
-  if (options.metrics_listen.empty()) return absl::OkStatus();
-  RASQ_ASSIGN_OR_RETURN(const Address metrics,
-                        ParsedAddress("metrics-listen", options.metrics_listen));
-  if (!metrics.is_loopback() && !options.insecure) {
-    return Exposed("metrics-listen", options.metrics_listen,
-                   "the metrics page is plain HTTP for whoever asks");
-  }
-  return absl::OkStatus();
-}
-
-// What the server reads again on Reload.
-struct Secrets {
-  std::shared_ptr<const AuthTable> auth;  // null: no tokens are asked for
-  TlsCertificates tls;
-};
-
-absl::StatusOr<Secrets> ReadSecrets(const ServerOptions& options) {
-  Secrets secrets;
-  if (!options.auth_file.empty()) {
-    RASQ_ASSIGN_OR_RETURN(AuthTable table, ReadAuthFile(options.auth_file));
-    secrets.auth = std::make_shared<const AuthTable>(std::move(table));
-  }
-  if (options.tls.enabled()) {
-    RASQ_ASSIGN_OR_RETURN(secrets.tls, ReadTlsFiles(options.tls, absl::Now()));
-  }
-  return secrets;
-}
-
 int Milliseconds(absl::Duration duration) {
   return static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(duration), INT_MAX));
 }
@@ -120,11 +75,6 @@ int NumWorkers() {
 }
 
 }  // namespace
-
-absl::Status Validate(const ServerOptions& options) {
-  RASQ_RETURN_IF_ERROR(CheckAddresses(options));
-  return ReadSecrets(options).status();
-}
 
 // Members are in the order of their making: what comes later uses what comes before.
 class Server::Impl : public Administered {
@@ -151,7 +101,7 @@ class Server::Impl : public Administered {
   const Log& log() const { return log_; }
 
  private:
-  void Warn() const;
+  void PutInForce(Secrets secrets);
   void SetLimits(grpc::ServerBuilder& builder) const;
   absl::Status StartGrpc();
   absl::Status StartMetrics();
@@ -174,6 +124,8 @@ class Server::Impl : public Administered {
   std::string address_;
   std::string metrics_address_;
 
+  Mutex reload_mu_;  // one at a time, so that what was read last is in force
+
   Mutex mu_;
   // When the grace ends; from the first BeginDrain on.
   std::optional<std::chrono::steady_clock::time_point> deadline_ ABSL_GUARDED_BY(mu_);
@@ -182,34 +134,17 @@ class Server::Impl : public Administered {
 absl::Status Server::Impl::Start() {
   RASQ_RETURN_IF_ERROR(CheckAddresses(options_));
   RASQ_ASSIGN_OR_RETURN(Secrets secrets, ReadSecrets(options_));
-  auth_.Set(std::move(secrets.auth));
   if (options_.tls.enabled()) {
-    tls_ = std::make_shared<TlsReloader>(options_.tls, std::move(secrets.tls), log_,
-                                         options_.tls_interval);
+    tls_ = std::make_shared<TlsReloader>(options_.tls, secrets.tls, log_, options_.tls_interval);
   }
-  Warn();
+  PutInForce(std::move(secrets));
+  for (const std::string& warning : SecurityWarnings(options_)) log_.Message(warning);
   RASQ_ASSIGN_OR_RETURN(engine_, EngineGroup::Create(options_.engine, &metrics_));
   workers_ = std::make_unique<WorkerPool>(NumWorkers());
   backend_ = std::make_unique<Backend>(
       Backend{*engine_, metrics_, log_, *workers_, calls_, auth_, options_.content});
   RASQ_RETURN_IF_ERROR(StartMetrics());
   return StartGrpc();
-}
-
-void Server::Impl::Warn() const {
-  if (ReadableByOthers(options_.auth_file)) {
-    log_.Message("warning: auth-file: every user of this machine may read it");
-  }
-  if (options_.tls.enabled() && ReadableByOthers(options_.tls.key)) {
-    log_.Message("warning: tls-key: every user of this machine may read it");
-  }
-  const absl::StatusOr<Address> listen = ParseAddress(options_.listen);
-  if (listen.ok() && !listen->is_loopback() && options_.auth_file.empty() &&
-      options_.tls.client_ca.empty()) {
-    log_.Message(
-        "warning: listen: without auth-file or tls-client-ca, whoever reaches the port may do "
-        "everything");
-  }
 }
 
 absl::Status Server::Impl::StartMetrics() {
@@ -294,14 +229,19 @@ void Server::Impl::BeginDrain(std::optional<absl::Duration> grace) {
   calls_.Drain();
 }
 
+void Server::Impl::PutInForce(Secrets secrets) {
+  auth_.Set(std::move(secrets.auth));
+  if (tls_ != nullptr) tls_->Set(std::move(secrets.tls));
+}
+
 absl::Status Server::Impl::Reload() {
+  MutexLock lock(reload_mu_);
   absl::StatusOr<Secrets> secrets = ReadSecrets(options_);
   if (!secrets.ok()) {
     log_.Message(absl::StrCat("reload: all stays as it was: ", secrets.status().message()));
     return secrets.status();
   }
-  auth_.Set(std::move(secrets->auth));
-  if (tls_ != nullptr) tls_->Set(std::move(secrets->tls));
+  PutInForce(*std::move(secrets));
   log_.Message("reload: done");
   return absl::OkStatus();
 }
