@@ -1,10 +1,6 @@
-// The end as an operator asks for it by AdminService, limits that a flood meets, and GetServerInfo.
-#include <atomic>
-#include <chrono>
+// The end as an operator asks for it by AdminService, and what GetServerInfo says.
 #include <thread>
 
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "tests/support/server_fixture.h"
 
@@ -82,44 +78,6 @@ TEST_F(DrainTest, TheGraceCanBeEnded) {
   while (reader->Read(&response)) {
   }
   EXPECT_FALSE(reader->Finish().ok());
-}
-
-TEST_F(DrainTest, CallsAtOnceHaveALimitThatOperatorsPass) {
-  ServerOptions options = TestServerOptions();
-  options.max_calls = 1;
-  StartServer(options);
-  grpc::ClientContext context;
-  const auto stream = sessions().StreamAppend(&WithDeadline(context));
-  v1::StreamAppendRequest request;
-  stream->Write(request);
-  // The stream is open once the server refuses a second call.
-  grpc::Status status;
-  while ((status = Get("s")).error_code() == StatusCode::NOT_FOUND) std::this_thread::yield();
-  EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
-  google::rpc::Status rich;
-  ASSERT_TRUE(rich.ParseFromString(status.error_details()));
-  google::rpc::RetryInfo retry;
-  bool has_retry = false;
-  for (const auto& detail : rich.details()) has_retry |= detail.UnpackTo(&retry);
-  EXPECT_TRUE(has_retry);
-  grpc::ClientContext reload;
-  v1::ReloadResponse response;
-  EXPECT_TRUE(admin().Reload(&WithDeadline(reload), v1::ReloadRequest(), &response).ok());
-}
-
-TEST_F(DrainTest, MetadataAndTextHaveLimits) {
-  ServerOptions options = TestServerOptions();
-  options.max_metadata_bytes = 2048;
-  options.content.max_text_bytes = 100;
-  StartServer(options);
-  ASSERT_TRUE(Create("s").ok());
-  EXPECT_EQ(Append("s", std::string(101, 'x')).error_code(), StatusCode::INVALID_ARGUMENT);
-  EXPECT_TRUE(Append("s", std::string(100, 'x')).ok());
-  grpc::ClientContext large;
-  large.AddMetadata("x-large", std::string(4096, 'x'));
-  v1::GetModelResponse response;
-  EXPECT_EQ(models().GetModel(&WithDeadline(large), v1::GetModelRequest(), &response).error_code(),
-            StatusCode::RESOURCE_EXHAUSTED);
 }
 
 TEST_F(DrainTest, ServerInfoCounts) {

@@ -9,7 +9,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
-#include "tests/support/certificates.h"
+#include "tests/support/files.h"
 #include "tests/support/server_fixture.h"
 
 namespace rasq {
@@ -44,7 +44,7 @@ class SecurityTest : public ServerTest {
  protected:
   SecurityTest() {
     options_ = TestServerOptions();
-    options_.auth_file = ::testing::TempDir() + "security_test_auth.json";
+    options_.auth_file = TemporaryPath("security_test_auth.json");
     options_.log_stream = std::tmpfile();
     WriteTokens({Token(kNews, "news", "inference"), Token(kShop, "shop", "inference"),
                  Token(kOps, "ops", "admin"),

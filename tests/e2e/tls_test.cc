@@ -3,6 +3,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/certificates.h"
+#include "tests/support/files.h"
 #include "tests/support/server_fixture.h"
 
 namespace rasq {

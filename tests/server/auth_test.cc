@@ -6,7 +6,7 @@
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/support/certificates.h"
+#include "tests/support/files.h"
 
 namespace rasq {
 namespace {
@@ -87,7 +87,7 @@ TEST(AuthFileTest, ErrorsNameTheFieldAndShowNoToken) {
 }
 
 TEST(AuthFileTest, FilesAreReadWithoutTheirPathInErrors) {
-  const std::string path = ::testing::TempDir() + "auth.json";
+  const std::string path = TemporaryPath("auth.json");
   EXPECT_THAT(std::string(ReadAuthFile("/no/such/auth").status().message()),
               Not(HasSubstr("/no/such")));
   WriteFile(path, TwoTokens());

@@ -1,20 +1,16 @@
 #include "tests/support/certificates.h"
 
-#include <unistd.h>
-
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 
 #include "absl/strings/str_cat.h"
-#include "gtest/gtest.h"
 #include "kernels/base/status.h"
+#include "tests/support/files.h"
 
 namespace rasq {
 namespace {
 
 CertificateFiles Make(const std::string& name, const std::string& more) {
-  const std::string stem = absl::StrCat(::testing::TempDir(), getpid(), "-", name);
+  const std::string stem = TemporaryPath(name);
   const CertificateFiles files{.certificate = stem + ".pem", .key = stem + ".key"};
   const std::string command = absl::StrCat(
       "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj "
@@ -32,15 +28,6 @@ CertificateFiles MakeCertificate(const std::string& name, const CertificateFiles
   return Make(name, absl::StrCat("-CA ", authority.certificate, " -CAkey ", authority.key,
                                  " -addext subjectAltName=IP:127.0.0.1,DNS:localhost"
                                  " -addext basicConstraints=critical,CA:FALSE"));
-}
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-void WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
 }
 
 }  // namespace rasq

@@ -17,7 +17,4 @@ CertificateFiles MakeAuthority(const std::string& name);
 // For 127.0.0.1 and localhost, signed by `authority`.
 CertificateFiles MakeCertificate(const std::string& name, const CertificateFiles& authority);
 
-std::string ReadFile(const std::string& path);
-void WriteFile(const std::string& path, const std::string& text);
-
 }  // namespace rasq
