@@ -29,17 +29,25 @@ CallRecord::CallRecord(const Backend& backend, const Method& method,
       deadline_(absl::FromChrono(context.deadline())),
       request_id_(RequestId(Metadata(context, kRequestIdMetadata))),
       trace_(ParseTraceParent(Metadata(context, "traceparent"))),
-      admission_(Admit(context)) {
+      authorization_(Metadata(context, "authorization")),
+      admission_(Admit()) {
   context.AddInitialMetadata(kRequestIdMetadata, request_id_);
 }
 
-absl::Status CallRecord::Admit(const grpc::CallbackServerContext& context) {
+absl::Status CallRecord::Admit() {
   const absl::Status entered = backend_.calls.Enter();
   if (absl::IsUnavailable(entered)) return entered;
-  RASQ_ASSIGN_OR_RETURN(
-      tenant_, backend_.auth.TenantOf(Metadata(context, "authorization"), method_.scope, start_));
+  RASQ_ASSIGN_OR_RETURN(tenant_, backend_.auth.TenantOf(authorization_, method_.scope, start_));
   // An operator gets through when the server is full.
   return method_.scope == Scope::kAdmin ? absl::OkStatus() : entered;
+}
+
+absl::Status CallRecord::CheckToken() const {
+  RASQ_ASSIGN_OR_RETURN(const std::string tenant,
+                        backend_.auth.TenantOf(authorization_, method_.scope, absl::Now()));
+  return tenant == tenant_
+             ? absl::OkStatus()
+             : absl::PermissionDeniedError("authorization: the token is another tenant's now");
 }
 
 absl::Status CallRecord::WhyCancelled() const {

@@ -54,6 +54,9 @@ class CallRecord {
   // kPermissionDenied, kResourceExhausted if there are too many. To be asked before the request is
   // looked at: strangers must cost little.
   const absl::Status& admission() const { return admission_; }
+  // Whether the token would still do: a stream may live for days, and tokens expire or are taken
+  // away. kUnauthenticated or kPermissionDenied if not.
+  absl::Status CheckToken() const;
   // Whose sessions the call sees; set if admission() is OK.
   const std::string& tenant() const { return tenant_; }
   void set_session_id(absl::string_view id) { session_id_ = std::string(id); }
@@ -68,7 +71,7 @@ class CallRecord {
   void Done();
 
  private:
-  absl::Status Admit(const grpc::CallbackServerContext& context);
+  absl::Status Admit();
 
   const Backend& backend_;
   const Method method_;
@@ -76,6 +79,7 @@ class CallRecord {
   const absl::Time deadline_;
   const std::string request_id_;
   const std::optional<TraceParent> trace_;
+  const std::string authorization_;  // secret
   std::string tenant_;
   const absl::Status admission_;
   std::string session_id_;

@@ -71,6 +71,7 @@ absl::StatusOr<AppendRequest> StreamAppendReactor::Parse(const grpc::ByteBuffer&
   std::string id, tenant;
   {
     MutexLock lock(mu_);
+    RASQ_RETURN_IF_ERROR(record_.CheckToken());
     id = session_id_;
     tenant = record_.tenant();
   }

@@ -204,6 +204,33 @@ TEST_F(SecurityTest, ReloadChangesTokensAndABadFileChangesNothing) {
   EXPECT_THAT(log, HasSubstr("reload: done"));
 }
 
+TEST_F(SecurityTest, TokensTakenAwayEndTheirStreams) {
+  StartServer(options_);
+  set_token(kNews);
+  ASSERT_TRUE(Create("s").ok());
+  grpc::ClientContext context;
+  const auto stream = sessions().StreamAppend(&Prepare(context));
+  v1::StreamAppendRequest request;
+  request.set_session_id("s");
+  request.mutable_content()->set_text("Allowed. ");
+  ASSERT_TRUE(stream->Write(request));
+  v1::StreamAppendResponse ack;
+  while (ack.next_offset() < 9) ASSERT_TRUE(stream->Read(&ack));
+  EXPECT_EQ(context.GetServerInitialMetadata().count("x-request-id"), 1u);
+
+  WriteTokens({Token(kNew, "news", "inference")});
+  ASSERT_TRUE(server().Reload().ok());
+  request.mutable_content()->set_text("Too late. ");
+  stream->Write(request);
+  while (stream->Read(&ack)) {
+  }
+  EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNAUTHENTICATED);
+  set_token(kNew);
+  v1::Session session;
+  ASSERT_TRUE(Get("s", &session).ok());
+  EXPECT_EQ(session.next_offset(), 9);
+}
+
 TEST_F(SecurityTest, TheLogHasTheCallAndNoSecret) {
   options_.log_format = LogFormat::kJson;
   StartServer(options_);
