@@ -52,6 +52,13 @@ absl::string_view ReasonOf(absl::StatusCode code) {
   }
 }
 
+absl::string_view ReasonOf(const absl::Status& status) {
+  const absl::string_view field = FieldOf(status.message());
+  if (field == "snapshot_id" && absl::IsNotFound(status)) return "SNAPSHOT_NOT_FOUND";
+  if (field == "tenant" && absl::IsResourceExhausted(status)) return "QUOTA_EXCEEDED";
+  return ReasonOf(status.code());
+}
+
 absl::string_view FieldOf(absl::string_view message) {
   size_t end = 0;
   while (end < message.size() &&
@@ -79,7 +86,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view request_
   rich.set_code(static_cast<int>(status.code()));
   rich.set_message(message);
   google::rpc::ErrorInfo info;
-  info.set_reason(std::string(ReasonOf(status.code())));
+  info.set_reason(std::string(ReasonOf(status)));
   info.set_domain(kDomain);
   if (!request_id.empty()) (*info.mutable_metadata())["request_id"] = std::string(request_id);
   rich.add_details()->PackFrom(info);

@@ -25,6 +25,10 @@ absl::Status WithHealth(const absl::Status& status, const absl::Status& health);
 // ErrorInfo's reason, as in "AT_CAPACITY"; "" for OK.
 absl::string_view ReasonOf(absl::StatusCode code);
 
+// The same, finer where the message names what it is about: SNAPSHOT_NOT_FOUND of `snapshot_id`,
+// QUOTA_EXCEEDED of `tenant`.
+absl::string_view ReasonOf(const absl::Status& status);
+
 // The path of the field that `message` begins with; empty if there is none.
 absl::string_view FieldOf(absl::string_view message);
 

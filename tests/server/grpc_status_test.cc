@@ -77,6 +77,17 @@ TEST(GrpcStatusTest, FieldIsWhatTheMessageBeginsWith) {
   EXPECT_EQ(FieldOf(""), "");
 }
 
+TEST(GrpcStatusTest, ReasonsKnowWhatAMessageIsAbout) {
+  EXPECT_EQ(ReasonOf(absl::NotFoundError("session_id=\"s\": no such session")),
+            "SESSION_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(absl::NotFoundError("snapshot_id=\"s\": no such snapshot")),
+            "SNAPSHOT_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(absl::ResourceExhaustedError("tenant=news: sessions=2 are open")),
+            "QUOTA_EXCEEDED");
+  EXPECT_EQ(ReasonOf(absl::ResourceExhaustedError("sessions=2: all taken")), "AT_CAPACITY");
+  EXPECT_EQ(ReasonOf(absl::InvalidArgumentError("tenant=news: what")), "INVALID_FIELD");
+}
+
 TEST(GrpcStatusTest, WhatTheDeviceBrokeMayBeTriedElsewhere) {
   const absl::Status broken = absl::InternalError("a step failed");
   const absl::Status fault = absl::UnavailableError("cuda:0: fell off the bus");
