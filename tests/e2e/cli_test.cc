@@ -5,11 +5,13 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tests/support/files.h"
 #include "tests/support/process.h"
 
 namespace rasq {
@@ -26,9 +28,10 @@ class CliTest : public ::testing::Test {
   };
 
   static void SetUpTestSuite() {
+    std::filesystem::create_directories(SnapshotDirectory());
     server_ = new Process({RASQ_SERVER_BINARY, "--listen", "127.0.0.1:0", "--metrics-listen",
                            "127.0.0.1:0", "--model", RASQ_SOURCE_DIR "/models/default", "--device",
-                           "cpu", "--max-sessions", "4"});
+                           "cpu", "--max-sessions", "4", "--snapshot-dir", SnapshotDirectory()});
     address_ = server_->WaitFor("listening on ([0-9.]+:[0-9]+)");
     ASSERT_FALSE(address_.empty()) << server_->out() << server_->err();
   }
@@ -37,7 +40,9 @@ class CliTest : public ::testing::Test {
     EXPECT_EQ(server_->Wait(), 0) << server_->err();
     delete server_;
     server_ = nullptr;
+    std::filesystem::remove_all(SnapshotDirectory());
   }
+  static std::string SnapshotDirectory() { return TemporaryPath("cli-snapshots"); }
 
   static std::vector<std::string> CommandLine(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), {RASQ_CLI_BINARY, "--address", address_});
@@ -110,6 +115,22 @@ TEST_F(CliTest, SessionsLiveAndDie) {
   const Result gone = Run({"sessions", "get", "second"});
   EXPECT_EQ(gone.code, 1);
   EXPECT_NE(gone.err.find("NOT_FOUND"), std::string::npos) << gone.err;
+}
+
+TEST_F(CliTest, SessionsAreCopied) {
+  ASSERT_EQ(Run({"append", session_}, "The code of the quiet orchard is 4711.\n").code, 0);
+  const Json copy = RunJson({"sessions", "fork", session_, "copy", "--label", "team=news"});
+  EXPECT_EQ(copy["session_id"], "copy");
+  EXPECT_EQ(copy["next_offset"], 39);
+  EXPECT_EQ(copy["labels"]["team"], "news");
+  const Json snapshot = RunJson({"sessions", "snapshot", session_, "noon"});
+  EXPECT_EQ(snapshot["snapshot_id"], "noon");
+  EXPECT_EQ(snapshot["session_id"], session_);
+  EXPECT_NE(Run({"snapshots", "list"}).out.find("noon"), std::string::npos);
+  EXPECT_EQ(RunJson({"sessions", "restore", "noon", "again"})["next_offset"], 39);
+  EXPECT_EQ(Run({"snapshots", "delete", "noon"}).code, 0);
+  EXPECT_EQ(Run({"snapshots", "list"}).out.find("noon"), std::string::npos);
+  EXPECT_EQ(Run({"sessions", "delete", "copy", "again"}).code, 0);
 }
 
 TEST_F(CliTest, AppendsFilesAndStandardInput) {
