@@ -101,7 +101,8 @@ absl::Status AppendStream::Synchronise() {
   ++attempts_;
 
   grpc::ClientContext context;
-  client_->Prepare(session_id_, &context);
+  absl::Status status = client_->Prepare(session_id_, &context);
+  if (!status.ok()) return status;
   if (started_) {
     context.set_wait_for_ready(true);
     context.set_deadline(absl::ToChronoTime(absl::Now() + options_.reconnect_timeout));
@@ -110,7 +111,7 @@ absl::Status AppendStream::Synchronise() {
   v1::GetSessionRequest request;
   request.set_session_id(session_id_);
   v1::GetSessionResponse response;
-  absl::Status status = FromGrpc(client_->sessions_->GetSession(&context, request, &response));
+  status = FromGrpc(client_->sessions_->GetSession(&context, request, &response));
   if (!status.ok()) return status;
   const v1::Session& session = response.session();
 
@@ -144,7 +145,8 @@ void AppendStream::Connect() {
     progress_.reconnects = connections_ - 1;
   }
   connection_ = std::make_unique<Connection>(client_->options_.cancellation);
-  client_->Prepare(session_id_, &connection_->context);
+  // Synchronise, which comes before, has returned what may be wrong with the options.
+  (void)client_->Prepare(session_id_, &connection_->context);
   connection_->stream = client_->sessions_->StreamAppend(&connection_->context);
   connection_->reader =
       std::thread([this, connection = connection_.get()] { ReadAcks(connection); });

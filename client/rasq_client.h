@@ -9,8 +9,9 @@
 //   client.Generate(request, [](const rasq::v1::GenerateResponse& piece) { ... });
 //
 // Errors are the server's, as absl::Status (rpc_status.h keeps the details); kUnavailable if it
-// cannot be reached, kDeadlineExceeded past the deadline, kCancelled after a Cancel. No exceptions.
-// All methods block, and may be called by many threads at once.
+// cannot be reached, kDeadlineExceeded past the deadline, kCancelled after a Cancel; where the
+// options for TLS or the token are wrong, every call returns what is wrong with them. No
+// exceptions. All methods block, and may be called by many threads at once.
 #pragma once
 
 #include <grpcpp/channel.h>
@@ -28,6 +29,8 @@
 #include "absl/time/time.h"
 #include "client/append_stream.h"
 #include "client/cancellation.h"
+#include "client/security.h"
+#include "rasq/v1/admin.grpc.pb.h"
 #include "rasq/v1/model.grpc.pb.h"
 #include "rasq/v1/session.grpc.pb.h"
 
@@ -43,6 +46,7 @@ struct ClientOptions {
   int max_message_bytes = 64 << 20;                // of a message received
   std::string user_agent = {};                     // stands before gRPC's own; empty: rasq/VERSION
   Cancellation* cancellation = nullptr;            // borrowed, of every call; may be null
+  Security security = {};
 };
 
 class Client {
@@ -54,6 +58,14 @@ class Client {
   // All pages.
   absl::StatusOr<std::vector<v1::Session>> ListSessions();
   absl::Status DeleteSession(const std::string& session_id);
+  absl::StatusOr<v1::Session> ForkSession(const v1::ForkSessionRequest& request);
+  absl::StatusOr<v1::Session> RestoreSession(const v1::RestoreSessionRequest& request);
+  // `snapshot_id` empty: the server chooses.
+  absl::StatusOr<v1::Snapshot> SnapshotSession(const std::string& session_id,
+                                               const std::string& snapshot_id);
+  // All pages.
+  absl::StatusOr<std::vector<v1::Snapshot>> ListSnapshots();
+  absl::Status DeleteSnapshot(const std::string& snapshot_id);
 
   // Returns when the text is in the session's state. For more than some megabytes use StartAppend.
   absl::StatusOr<v1::AppendResponse> Append(const v1::AppendRequest& request);
@@ -69,19 +81,34 @@ class Client {
       Cancellation* cancellation = nullptr);
 
   absl::StatusOr<v1::GetModelResponse> GetModel();
+  absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo();
   absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text);
   absl::StatusOr<std::string> Detokenize(const std::vector<int32_t>& token_ids);
+
+  // The server stops, as on SIGTERM; returns when that has begun. Without `grace`: the server's.
+  absl::Status Drain(std::optional<absl::Duration> grace);
+  // The server reads tokens, quotas and certificates again.
+  absl::Status Reload();
 
  private:
   friend class AppendStream;
 
-  // Deadline and routing metadata; `session_id` may be empty.
-  void Prepare(const std::string& session_id, grpc::ClientContext* context) const;
+  // Deadline, token and routing metadata; `session_id` may be empty. Not OK: the options are wrong.
+  absl::Status Prepare(const std::string& session_id, grpc::ClientContext* context) const;
+  // One unary call of `method` on `stub`.
+  template <typename Stub, typename Request, typename Response>
+  absl::StatusOr<Response> Call(Stub* stub,
+                                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
+                                const std::string& session_id, const Request& request) const;
 
   const ClientOptions options_;
+  const absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> credentials_;
+  const absl::StatusOr<std::string> token_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::SessionService::Stub> sessions_;
   const std::unique_ptr<v1::ModelService::Stub> model_;
+  const std::unique_ptr<v1::AdminService::Stub> admin_;
 };
 
 }  // namespace rasq::client

@@ -1,7 +1,5 @@
 #include "client/rpc_status.h"
 
-#include <string>
-
 #include "absl/strings/cord.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -9,6 +7,7 @@
 namespace rasq::client {
 namespace {
 
+constexpr char kErrorInfo[] = "type.googleapis.com/google.rpc.ErrorInfo";
 constexpr char kRetryInfo[] = "type.googleapis.com/google.rpc.RetryInfo";
 
 }  // namespace
@@ -31,6 +30,14 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
   if (!payload.has_value() || !info.ParseFromString(std::string(*payload))) return std::nullopt;
   return absl::Seconds(info.retry_delay().seconds()) +
          absl::Nanoseconds(info.retry_delay().nanos());
+}
+
+std::string RequestId(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kErrorInfo);
+  google::rpc::ErrorInfo info;
+  if (!payload.has_value() || !info.ParseFromString(std::string(*payload))) return "";
+  const auto found = info.metadata().find("request_id");
+  return found == info.metadata().end() ? "" : found->second;
 }
 
 }  // namespace rasq::client

@@ -5,6 +5,7 @@
 #include <grpcpp/support/status.h>
 
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -15,5 +16,8 @@ absl::Status FromGrpc(const grpc::Status& status);
 
 // How long the server asks to wait before a retry (google.rpc.RetryInfo), if it said.
 std::optional<absl::Duration> RetryDelay(const absl::Status& status);
+
+// What the server's log calls the call (google.rpc.ErrorInfo); empty if it did not say.
+std::string RequestId(const absl::Status& status);
 
 }  // namespace rasq::client

@@ -3,11 +3,11 @@
 RASQ_BUILD_PACKAGES=(
   g++ cmake ninja-build ccache git pkg-config
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
-  prometheus-cpp-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
+  prometheus-cpp-dev libssl-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
   librocksdb-dev libxxhash-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 RASQ_CHECK_PACKAGES=(
   clang clang-format clang-tidy libclang-rt-14-dev xz-utils
-  prometheus haproxy systemd curl jq
+  prometheus haproxy systemd curl jq openssl
 )

@@ -76,11 +76,12 @@ absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& option
 }
 
 absl::StatusOr<EmbeddingRows> RowsFromProto(const v1::Embeddings& embeddings,
-                                            const ModelInfo& model, absl::string_view field) {
+                                            const ModelInfo& model, const ContentLimits& limits,
+                                            absl::string_view field) {
   const int64_t bytes = static_cast<int64_t>(embeddings.bfloat16().size());
   const int64_t row_bytes = int64_t{model.hidden} * 2;
   RASQ_RETURN_IF_ERROR(
-      CheckRange<int32_t>(absl::StrCat(field, ".rows"), embeddings.rows(), 0, INT32_MAX));
+      CheckRange<int32_t>(absl::StrCat(field, ".rows"), embeddings.rows(), 0, limits.max_tokens));
   if (bytes != embeddings.rows() * row_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(field, ".bfloat16: has ", bytes, " bytes, but ",
                                                    embeddings.rows(), " rows of ", model.hidden,
@@ -121,7 +122,8 @@ absl::StatusOr<SamplingOptions> SamplingFromProto(const v1::SamplingOptions& sam
                          .seed = sampling.seed()};
 }
 
-absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const ModelInfo& model) {
+absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const ModelInfo& model,
+                                          const ContentLimits& limits) {
   RASQ_RETURN_IF_ERROR(
       CheckRange<int32_t>("stop.max_new_tokens", stop.max_new_tokens(), 0, INT32_MAX));
   RASQ_RETURN_IF_ERROR(
@@ -134,7 +136,7 @@ absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const Mod
     RASQ_RETURN_IF_ERROR(CheckRange<size_t>(absl::StrCat("stop.stop_strings[", i, "].size"),
                                             stop.stop_strings(i).size(), 1, kMaxStopStringBytes));
   }
-  RASQ_RETURN_IF_ERROR(CheckTokenIds(stop.stop_token_ids(), model, "stop.stop_token_ids"));
+  RASQ_RETURN_IF_ERROR(CheckTokenIds(stop.stop_token_ids(), model, limits, "stop.stop_token_ids"));
   return StopOptions{.max_new_tokens = stop.max_new_tokens(),
                      .min_new_tokens = stop.min_new_tokens(),
                      .stop_strings = {stop.stop_strings().begin(), stop.stop_strings().end()},
@@ -143,21 +145,45 @@ absl::StatusOr<StopOptions> StopFromProto(const v1::StopOptions& stop, const Mod
                      .include_stop = stop.include_stop()};
 }
 
+// What the three calls that make a session say of it alike: its id (empty: the engine's to choose),
+// labels and request id.
+template <typename Request>
+absl::Status CheckNewSession(const Request& request, absl::string_view id,
+                             absl::string_view field) {
+  if (!id.empty()) RASQ_RETURN_IF_ERROR(CheckId(id, field));
+  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.size", request.labels().size(), 0, kMaxLabels));
+  for (const auto& [key, value] : request.labels()) {
+    RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.key.size", key.size(), 1, kMaxLabelKeyBytes));
+    RASQ_RETURN_IF_ERROR(
+        CheckRange<size_t>("labels.value.size", value.size(), 0, kMaxLabelValueBytes));
+  }
+  return CheckRange<size_t>("request_id.size", request.request_id().size(), 0, kMaxIdBytes);
+}
+
 }  // namespace
 
-absl::Status CheckSessionId(absl::string_view id) {
-  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("session_id.size", id.size(), 1, kMaxIdBytes));
+absl::Status CheckId(absl::string_view id, absl::string_view field) {
+  RASQ_RETURN_IF_ERROR(CheckRange<size_t>(absl::StrCat(field, ".size"), id.size(), 1, kMaxIdBytes));
   for (size_t i = 0; i < id.size(); ++i) {
     if (!absl::ascii_isalnum(id[i]) && id[i] != '.' && id[i] != '_' && id[i] != '-') {
       return absl::InvalidArgumentError(
-          absl::StrCat("session_id: byte ", i, " is not one of [A-Za-z0-9._-]"));
+          absl::StrCat(field, ": byte ", i, " is not one of [A-Za-z0-9._-]"));
     }
   }
   return absl::OkStatus();
 }
 
+absl::Status CheckText(absl::string_view text, const ContentLimits& limits,
+                       absl::string_view field) {
+  return CheckRange<int64_t>(absl::StrCat(field, ".size"), static_cast<int64_t>(text.size()), 0,
+                             limits.max_text_bytes);
+}
+
 absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
-                           const ModelInfo& model, absl::string_view field) {
+                           const ModelInfo& model, const ContentLimits& limits,
+                           absl::string_view field) {
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int32_t>(absl::StrCat(field, ".size"), ids.size(), 0, limits.max_tokens));
   for (int i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= model.vocab) {
       return CheckRange(absl::StrCat(field, "[", i, "]"), ids[i], 0, model.vocab - 1);
@@ -166,41 +192,67 @@ absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
   return absl::OkStatus();
 }
 
-absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request) {
+absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& request,
+                                               const std::string& tenant) {
   CreateSessionRequest result;
-  if (!request.session_id().empty()) RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
-  result.id = request.session_id();
+  RASQ_RETURN_IF_ERROR(CheckNewSession(request, request.session_id(), "session_id"));
   RASQ_ASSIGN_OR_RETURN(result.options, OptionsFromProto(request.options()));
-  RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.size", request.labels().size(), 0, kMaxLabels));
-  for (const auto& [key, value] : request.labels()) {
-    RASQ_RETURN_IF_ERROR(CheckRange<size_t>("labels.key.size", key.size(), 1, kMaxLabelKeyBytes));
-    RASQ_RETURN_IF_ERROR(
-        CheckRange<size_t>("labels.value.size", value.size(), 0, kMaxLabelValueBytes));
-  }
+  result.tenant = tenant;
+  result.id = request.session_id();
   result.labels = {request.labels().begin(), request.labels().end()};
-  RASQ_RETURN_IF_ERROR(
-      CheckRange<size_t>("request_id.size", request.request_id().size(), 0, kMaxIdBytes));
   result.request_id = request.request_id();
   return result;
 }
 
-absl::Status CheckListSessions(const v1::ListSessionsRequest& request) {
-  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("page_size", request.page_size(), 0, kMaxPageSize));
-  return CheckRange<size_t>("page_token.size", request.page_token().size(), 0, kMaxPageTokenBytes);
+absl::StatusOr<ForkSessionRequest> FromProto(const v1::ForkSessionRequest& request,
+                                             const std::string& tenant) {
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
+  RASQ_RETURN_IF_ERROR(CheckNewSession(request, request.new_session_id(), "new_session_id"));
+  return ForkSessionRequest{.session = {tenant, request.session_id()},
+                            .new_id = request.new_session_id(),
+                            .labels = {request.labels().begin(), request.labels().end()},
+                            .request_id = request.request_id()};
+}
+
+absl::StatusOr<SnapshotRequest> FromProto(const v1::SnapshotSessionRequest& request,
+                                          const std::string& tenant) {
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
+  if (!request.snapshot_id().empty()) {
+    RASQ_RETURN_IF_ERROR(CheckId(request.snapshot_id(), "snapshot_id"));
+  }
+  return SnapshotRequest{.session = {tenant, request.session_id()},
+                         .snapshot_id = request.snapshot_id()};
+}
+
+absl::StatusOr<RestoreSessionRequest> FromProto(const v1::RestoreSessionRequest& request,
+                                                const std::string& tenant) {
+  RASQ_RETURN_IF_ERROR(CheckId(request.snapshot_id(), "snapshot_id"));
+  RASQ_RETURN_IF_ERROR(CheckNewSession(request, request.session_id(), "session_id"));
+  return RestoreSessionRequest{.snapshot = {tenant, request.snapshot_id()},
+                               .session_id = request.session_id(),
+                               .labels = {request.labels().begin(), request.labels().end()},
+                               .request_id = request.request_id()};
+}
+
+absl::Status CheckPage(int32_t page_size, absl::string_view page_token) {
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("page_size", page_size, 0, kMaxPageSize));
+  return CheckRange<size_t>("page_token.size", page_token.size(), 0, kMaxPageTokenBytes);
 }
 
 absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model,
-                                    absl::string_view field) {
+                                    const ContentLimits& limits, absl::string_view field) {
   switch (content.kind_case()) {
     case v1::Content::kText:
+      RASQ_RETURN_IF_ERROR(CheckText(content.text(), limits, absl::StrCat(field, ".text")));
       return Content(std::move(*content.mutable_text()));
     case v1::Content::kTokenIds: {
       const auto& ids = content.token_ids().ids();
-      RASQ_RETURN_IF_ERROR(CheckTokenIds(ids, model, absl::StrCat(field, ".token_ids.ids")));
+      RASQ_RETURN_IF_ERROR(
+          CheckTokenIds(ids, model, limits, absl::StrCat(field, ".token_ids.ids")));
       return Content(std::vector<int32_t>(ids.begin(), ids.end()));
     }
     case v1::Content::kEmbeddings: {
-      RASQ_ASSIGN_OR_RETURN(EmbeddingRows rows, RowsFromProto(content.embeddings(), model,
+      RASQ_ASSIGN_OR_RETURN(EmbeddingRows rows, RowsFromProto(content.embeddings(), model, limits,
                                                               absl::StrCat(field, ".embeddings")));
       return Content(std::move(rows));
     }
@@ -210,13 +262,15 @@ absl::StatusOr<Content> TakeContent(v1::Content& content, const ModelInfo& model
   return Content();
 }
 
-absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model) {
+absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const ModelInfo& model,
+                                         const ContentLimits& limits) {
   AppendRequest result;
-  RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
   if (request.content().kind_case() == v1::Content::KIND_NOT_SET) {
     return absl::InvalidArgumentError("content: one of text, token_ids, embeddings must be set");
   }
-  RASQ_ASSIGN_OR_RETURN(result.content, TakeContent(*request.mutable_content(), model, "content"));
+  RASQ_ASSIGN_OR_RETURN(result.content,
+                        TakeContent(*request.mutable_content(), model, limits, "content"));
   if (request.has_offset()) {
     RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("offset", request.offset(), 0, INT64_MAX));
     result.offset = request.offset();
@@ -226,11 +280,12 @@ absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const Model
   return result;
 }
 
-absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model) {
+absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const ModelInfo& model,
+                                             const ContentLimits& limits) {
   GenerateRequest result;
-  RASQ_RETURN_IF_ERROR(CheckSessionId(request.session_id()));
+  RASQ_RETURN_IF_ERROR(CheckId(request.session_id(), "session_id"));
   RASQ_ASSIGN_OR_RETURN(result.sampling, SamplingFromProto(request.sampling()));
-  RASQ_ASSIGN_OR_RETURN(result.stop, StopFromProto(request.stop(), model));
+  RASQ_ASSIGN_OR_RETURN(result.stop, StopFromProto(request.stop(), model, limits));
   if (!v1::CommitOutput_IsValid(request.commit_output())) {
     return absl::InvalidArgumentError(
         absl::StrCat("commit_output=", static_cast<int>(request.commit_output()), ": unknown"));
@@ -238,7 +293,8 @@ absl::StatusOr<GenerateRequest> TakeGenerate(v1::GenerateRequest& request, const
   RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("logprobs", request.logprobs(), 0, kMaxLogprobs));
   RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("evidence", request.evidence(), 0, kMaxEvidence));
   if (request.has_prompt()) {
-    RASQ_ASSIGN_OR_RETURN(result.prompt, TakeContent(*request.mutable_prompt(), model, "prompt"));
+    RASQ_ASSIGN_OR_RETURN(result.prompt,
+                          TakeContent(*request.mutable_prompt(), model, limits, "prompt"));
   }
   result.session = request.session_id();
   result.commit = request.commit_output() == v1::COMMIT_OUTPUT_COMMIT;

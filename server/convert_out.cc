@@ -32,13 +32,6 @@ v1::SessionState ToProto(SessionState state) {
   return v1::SESSION_STATE_UNSPECIFIED;
 }
 
-void SetTime(absl::Time time, google::protobuf::Timestamp& proto) {
-  const int64_t seconds = absl::ToUnixSeconds(time);
-  proto.set_seconds(seconds);
-  proto.set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
-}
-
 void SetDuration(absl::Duration duration, google::protobuf::Duration& proto) {
   absl::Duration rest;
   proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
@@ -46,6 +39,13 @@ void SetDuration(absl::Duration duration, google::protobuf::Duration& proto) {
 }
 
 }  // namespace
+
+void SetTime(absl::Time time, google::protobuf::Timestamp& proto) {
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  proto.set_seconds(seconds);
+  proto.set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+}
 
 v1::Session ToProto(const SessionInfo& session) {
   v1::Session proto;
@@ -70,6 +70,17 @@ v1::Session ToProto(const SessionInfo& session) {
   proto.set_backlog_tokens(session.backlog_tokens);
   proto.set_next_offset(session.next_offset);
   proto.set_state_bytes(session.state_bytes);
+  return proto;
+}
+
+v1::Snapshot ToProto(const SnapshotInfo& snapshot) {
+  v1::Snapshot proto;
+  proto.set_snapshot_id(snapshot.id);
+  SetTime(snapshot.create_time, *proto.mutable_create_time());
+  proto.set_session_id(snapshot.session_id);
+  proto.set_context_tokens(snapshot.context_tokens);
+  proto.set_next_offset(snapshot.next_offset);
+  proto.set_file_bytes(snapshot.file_bytes);
   return proto;
 }
 
@@ -133,6 +144,18 @@ v1::GetModelResponse ToProto(const ModelInfo& model) {
   proto.set_device(model.device);
   proto.set_server_version(RASQ_VERSION);
   proto.set_dtype(model.dtype);
+  return proto;
+}
+
+v1::Device ToProto(const ModelInfo& model, const EngineStats& stats) {
+  v1::Device proto;
+  proto.set_device(model.device);
+  proto.set_session_slots(stats.slots_total);
+  proto.set_session_slots_used(stats.slots_used);
+  proto.set_generation_slots(stats.work_slots);
+  proto.set_weight_bytes(stats.weight_bytes);
+  proto.set_workspace_bytes(stats.workspace_bytes);
+  proto.set_session_bytes(stats.session_bytes);
   return proto;
 }
 

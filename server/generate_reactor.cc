@@ -26,24 +26,24 @@ class GenerateReactor::Sink : public GenerateSink {
   const std::shared_ptr<GenerateReactor> reactor_;
 };
 
-GenerateReactor::GenerateReactor(const Backend& backend, const grpc::CallbackServerContext& context)
+GenerateReactor::GenerateReactor(const Backend& backend, grpc::CallbackServerContext& context)
     : backend_(backend), record_(backend, "Generate", context) {}
 
 GenerateReactor* GenerateReactor::Start(const Backend& backend,
-                                        const grpc::CallbackServerContext& context,
+                                        grpc::CallbackServerContext& context,
                                         const grpc::ByteBuffer& bytes) {
   const std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(backend, context));
   auto message = std::make_shared<v1::GenerateRequest>();
-  const absl::Status parsed = ParseMessage(bytes, *message);
   {
     MutexLock lock(reactor->mu_);
     reactor->self_ = reactor;
-    reactor->record_.set_session_id(message->session_id());
-    const absl::Status& admission = reactor->record_.admission();
-    if (!admission.ok() || !parsed.ok()) {
-      reactor->EndNow(admission.ok() ? parsed : admission);
+    absl::Status status = reactor->record_.admission();
+    if (status.ok()) status = ParseMessage(bytes, *message);
+    if (!status.ok()) {
+      reactor->EndNow(status);
       return reactor.get();
     }
+    reactor->record_.set_session_id(message->session_id());
   }
   backend.workers.Submit([reactor, message] { reactor->Run(*message); });
   return reactor.get();
@@ -66,13 +66,19 @@ void GenerateReactor::Run(v1::GenerateRequest& message) {
 }
 
 absl::StatusOr<int64_t> GenerateReactor::Submit(v1::GenerateRequest& message) {
-  RASQ_ASSIGN_OR_RETURN(GenerateRequest request, TakeGenerate(message, backend_.engine.model()));
+  RASQ_ASSIGN_OR_RETURN(GenerateRequest request,
+                        TakeGenerate(message, backend_.engine.model(), backend_.limits));
+  {
+    MutexLock lock(mu_);
+    request.session.tenant = record_.tenant();
+  }
   return backend_.engine.Generate(std::move(request), std::make_shared<Sink>(shared_from_this()));
 }
 
 void GenerateReactor::OnChunk(const GenerateChunk& chunk) {
   MutexLock lock(mu_);
   if (finished_) return;
+  output_tokens_ += static_cast<int64_t>(chunk.tokens.size());
   if (outbox_.empty() || outbox_.back().ByteSizeLong() >= kMaxMessageBytes) outbox_.emplace_back();
   MergeChunk(chunk, outbox_.back());
   Advance();
@@ -81,7 +87,10 @@ void GenerateReactor::OnChunk(const GenerateChunk& chunk) {
 void GenerateReactor::OnEnd(const absl::StatusOr<GenerateSummary>& summary) {
   MutexLock lock(mu_);
   if (finished_) return;
-  if (summary.ok()) *outbox_.emplace_back().mutable_summary() = ToProto(*summary);
+  if (summary.ok()) {
+    *outbox_.emplace_back().mutable_summary() = ToProto(*summary);
+    record_.set_tokens_in(summary->prompt_tokens);
+  }
   result_ = summary.status();
   Advance();
 }
@@ -101,6 +110,7 @@ void GenerateReactor::Advance() {
 void GenerateReactor::EndNow(const absl::Status& status) {
   finished_ = true;
   outbox_.clear();
+  record_.set_tokens_out(output_tokens_);
   Finish(record_.End(status));
 }
 

@@ -27,7 +27,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                         public std::enable_shared_from_this<GenerateReactor> {
  public:
   // The reactor is gRPC's, which ends its life.
-  static GenerateReactor* Start(const Backend& backend, const grpc::CallbackServerContext& context,
+  static GenerateReactor* Start(const Backend& backend, grpc::CallbackServerContext& context,
                                 const grpc::ByteBuffer& bytes);
 
   void OnWriteDone(bool ok) override;
@@ -37,7 +37,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   class Sink;
 
-  GenerateReactor(const Backend& backend, const grpc::CallbackServerContext& context);
+  GenerateReactor(const Backend& backend, grpc::CallbackServerContext& context);
 
   // Hands the request to the engine, or ends the call. Without the mutex.
   void Run(v1::GenerateRequest& message);
@@ -58,6 +58,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::deque<v1::GenerateResponse> outbox_ ABSL_GUARDED_BY(mu_);
   grpc::ByteBuffer write_buffer_;  // gRPC's while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t output_tokens_ ABSL_GUARDED_BY(mu_) = 0;          // generated so far
   std::optional<int64_t> generation_ ABSL_GUARDED_BY(mu_);  // the engine's handle, once it is known
   std::optional<absl::Status> result_ ABSL_GUARDED_BY(mu_);  // ends the call after the outbox
   bool finished_ ABSL_GUARDED_BY(mu_) = false;  // Finish was called: no operation may follow

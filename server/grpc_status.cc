@@ -39,11 +39,24 @@ absl::string_view ReasonOf(absl::StatusCode code) {
       return "SERVER_STOPPING";
     case absl::StatusCode::kCancelled:
       return "CANCELLED";
+    case absl::StatusCode::kUnauthenticated:
+      return "UNAUTHENTICATED";
+    case absl::StatusCode::kPermissionDenied:
+      return "PERMISSION_DENIED";
+    case absl::StatusCode::kDataLoss:
+      return "SNAPSHOT_DAMAGED";
     case absl::StatusCode::kDeadlineExceeded:
       return "DEADLINE_EXCEEDED";
     default:
       return "INTERNAL";
   }
+}
+
+absl::string_view ReasonOf(const absl::Status& status) {
+  const absl::string_view field = FieldOf(status.message());
+  if (field == "snapshot_id" && absl::IsNotFound(status)) return "SNAPSHOT_NOT_FOUND";
+  if (field == "tenant" && absl::IsResourceExhausted(status)) return "QUOTA_EXCEEDED";
+  return ReasonOf(status.code());
 }
 
 absl::string_view FieldOf(absl::string_view message) {
@@ -58,7 +71,12 @@ absl::string_view FieldOf(absl::string_view message) {
   return named ? message.substr(0, end) : absl::string_view();
 }
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
+absl::Status WithHealth(const absl::Status& status, const absl::Status& health) {
+  if (!absl::IsInternal(status) || health.ok()) return status;
+  return absl::UnavailableError("the server's device has failed; the server ends");
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status, absl::string_view request_id) {
   if (status.ok()) return grpc::Status::OK;
   const std::string message = IsPrivate(status.code())
                                   ? "internal error; the server's log has its cause"
@@ -68,8 +86,9 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   rich.set_code(static_cast<int>(status.code()));
   rich.set_message(message);
   google::rpc::ErrorInfo info;
-  info.set_reason(std::string(ReasonOf(status.code())));
+  info.set_reason(std::string(ReasonOf(status)));
   info.set_domain(kDomain);
+  if (!request_id.empty()) (*info.mutable_metadata())["request_id"] = std::string(request_id);
   rich.add_details()->PackFrom(info);
   if (status.code() == absl::StatusCode::kInvalidArgument) {
     google::rpc::BadRequest bad_request;

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "kernels/base/mutex.h"
 
 namespace rasq {
@@ -21,8 +22,12 @@ class Drainable {
 // Any thread may call any method.
 class LiveCalls {
  public:
-  // False once Drain was called: the call is to be refused. Counted in both cases.
-  bool Enter();
+  // `max_calls` at once; 0: no limit.
+  explicit LiveCalls(int64_t max_calls = 0) : max_calls_(max_calls) {}
+
+  // Why the call is to be refused: kUnavailable once Drain was called, kResourceExhausted past the
+  // limit. Counted in every case.
+  absl::Status Enter();
   void Leave();
 
   // Is told of Drain (at once, if that was called before) until it is forgotten or gone.
@@ -30,14 +35,18 @@ class LiveCalls {
   void Forget(const std::shared_ptr<Drainable>& stream);
 
   void Drain();
-  // True if no call is left, false if there is one at `deadline`.
+  bool draining() const;
+  // True if no call is left, false if there is one at `deadline` or when GiveUp is called.
   bool WaitIdle(std::chrono::steady_clock::time_point deadline);
+  void GiveUp();
 
  private:
-  Mutex mu_;
-  CondVar idle_;
+  const int64_t max_calls_;
+  mutable Mutex mu_;
+  CondVar idle_or_given_up_;
   int64_t live_ ABSL_GUARDED_BY(mu_) = 0;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool given_up_ ABSL_GUARDED_BY(mu_) = false;
   std::set<std::weak_ptr<Drainable>, std::owner_less<>> streams_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -1,5 +1,7 @@
 #include "server/log.h"
 
+#include <utility>
+
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -32,33 +34,44 @@ void Write(std::FILE* stream, const std::string& line) {
   std::fflush(stream);
 }
 
+std::string LeftOut(int64_t lines) {
+  return absl::StrCat("left out ", lines, " lines of failures: too many in a second");
+}
+
 }  // namespace
 
 std::string FormatCall(LogFormat format, absl::Time time, const CallEvent& event) {
-  const std::string code = absl::StatusCodeToString(event.status.code());
-  const std::string seconds = absl::StrFormat("%.6f", absl::ToDoubleSeconds(event.duration));
-  std::string line;
-  if (format == LogFormat::kJson) {
-    line = absl::StrCat("{\"time\":\"", Timestamp(time),
-                        "\",\"event\":\"call\",\"method\":", JsonString(event.method));
-    if (!event.session_id.empty()) {
-      absl::StrAppend(&line, ",\"session\":", JsonString(event.session_id));
+  const bool json = format == LogFormat::kJson;
+  std::string line = json ? absl::StrCat("{\"time\":\"", Timestamp(time), "\",\"event\":\"call\"")
+                          : absl::StrCat(Timestamp(time), " call");
+  // Values that need quotes in JSON; in text only the message may hold spaces.
+  const auto text = [&](absl::string_view name, absl::string_view value) {
+    if (value.empty()) return;
+    if (json) {
+      absl::StrAppend(&line, ",\"", name, "\":", JsonString(value));
+    } else {
+      absl::StrAppend(&line, " ", name, "=", absl::Utf8SafeCEscape(value));
     }
-    absl::StrAppend(&line, ",\"code\":\"", code, "\",\"seconds\":", seconds);
-    if (!event.status.ok()) {
-      absl::StrAppend(&line, ",\"message\":", JsonString(event.status.message()));
-    }
-    return line + "}\n";
-  }
-  line = absl::StrCat(Timestamp(time), " call method=", event.method);
-  if (!event.session_id.empty()) {
-    absl::StrAppend(&line, " session=", absl::Utf8SafeCEscape(event.session_id));
-  }
-  absl::StrAppend(&line, " code=", code, " seconds=", seconds);
+  };
+  const auto number = [&](absl::string_view name, absl::string_view value) {
+    absl::StrAppend(&line, json ? ",\"" : " ", name, json ? "\":" : "=", value);
+  };
+  text("method", event.method);
+  text("request", event.request_id);
+  text("tenant", event.tenant);
+  text("session", event.session_id);
+  text("code", absl::StatusCodeToString(event.status.code()));
+  number("seconds", absl::StrFormat("%.6f", absl::ToDoubleSeconds(event.duration)));
+  if (event.tokens_in >= 0) number("tokens_in", absl::StrCat(event.tokens_in));
+  if (event.tokens_out >= 0) number("tokens_out", absl::StrCat(event.tokens_out));
+  text("trace", event.trace_id);
+  text("parent", event.parent_id);
   if (!event.status.ok()) {
-    absl::StrAppend(&line, " message=\"", absl::Utf8SafeCEscape(event.status.message()), "\"");
+    const absl::string_view message = event.status.message();
+    number("message",
+           json ? JsonString(message) : absl::StrCat("\"", absl::Utf8SafeCEscape(message), "\""));
   }
-  return line + "\n";
+  return line + (json ? "}\n" : "\n");
 }
 
 std::string FormatMessage(LogFormat format, absl::Time time, absl::string_view text) {
@@ -69,8 +82,49 @@ std::string FormatMessage(LogFormat format, absl::Time time, absl::string_view t
   return absl::StrCat(Timestamp(time), " ", text, "\n");
 }
 
+bool LineLimit::Admit(absl::Time now) {
+  if (lines_per_second_ == 0) return true;
+  if (now - second_ >= absl::Seconds(1) || now < second_) {  // clocks are set back
+    second_ = now;
+    lines_ = 0;
+  }
+  if (lines_ < lines_per_second_) {
+    ++lines_;
+    return true;
+  }
+  ++left_out_;
+  return false;
+}
+
+int64_t LineLimit::TakeLeftOut(absl::Time now) {
+  if (now - second_ < absl::Seconds(1)) return 0;
+  return std::exchange(left_out_, 0);
+}
+
+Log::~Log() {
+  MutexLock lock(mu_);
+  const int64_t left_out = failures_.TakeLeftOut(absl::InfiniteFuture());
+  if (left_out > 0) Message(LeftOut(left_out));
+}
+
+bool Log::Admit(absl::Time now, bool failure) const {
+  int64_t left_out = 0;
+  {
+    MutexLock lock(mu_);
+    left_out = failures_.TakeLeftOut(now);
+    if (failure && !failures_.Admit(now)) return false;
+  }
+  if (left_out > 0) Message(LeftOut(left_out));
+  return true;
+}
+
 void Log::Call(const CallEvent& event) const {
-  Write(stream_, FormatCall(format_, absl::Now(), event));
+  const absl::Time now = absl::Now();
+  if (Admit(now, !event.status.ok())) Write(stream_, FormatCall(format_, now, event));
+}
+
+void Log::Complaint(absl::string_view text) const {
+  if (Admit(absl::Now(), /*failure=*/true)) Message(text);
 }
 
 void Log::Message(absl::string_view text) const {

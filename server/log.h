@@ -1,39 +1,80 @@
 // The server's log: one line an event to stderr, as text or as JSON, written whole. Text is
-// `TIME call method=Append session=news code=OK seconds=0.012`; JSON has the same names. Clients'
-// addresses and content are never logged.
+// `TIME call method=Append request=ID tenant=news session=wire code=OK seconds=0.012`; JSON has the
+// same names. Clients' addresses, tokens and content are never logged.
+//
+// A client that is refused again and again must not fill the disk: lines of calls that failed have
+// a limit a second, as have other complaints, and what was left out is counted in a line of its
+// own.
 #pragma once
 
 #include <cstdint>
 #include <cstdio>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "kernels/base/mutex.h"
 
 namespace rasq {
 
 enum class LogFormat : int8_t { kText, kJson };
 
+// What is empty or negative is left out of the line.
 struct CallEvent {
   absl::string_view method;
-  absl::string_view session_id;  // empty: none
+  absl::string_view request_id;
+  absl::string_view tenant;
+  absl::string_view session_id;
   absl::Status status;
   absl::Duration duration;
+  int64_t tokens_in = -1;   // appended, or of the prompt
+  int64_t tokens_out = -1;  // generated
+  absl::string_view trace_id;
+  absl::string_view parent_id;
+};
+
+// Lets so many events of a second through, and counts the others. Not thread-safe.
+class LineLimit {
+ public:
+  // 0: no limit.
+  explicit LineLimit(int32_t lines_per_second) : lines_per_second_(lines_per_second) {}
+
+  bool Admit(absl::Time now);
+  // How many were not admitted since the last time, once their second is over; else 0.
+  int64_t TakeLeftOut(absl::Time now);
+
+ private:
+  const int32_t lines_per_second_;
+  absl::Time second_ = absl::InfinitePast();  // when the current one began
+  int32_t lines_ = 0;                         // admitted in it
+  int64_t left_out_ = 0;
 };
 
 // Any thread may call any method.
 class Log {
  public:
-  // `stream` is borrowed.
-  explicit Log(LogFormat format, std::FILE* stream = stderr) : format_(format), stream_(stream) {}
+  // `stream` is borrowed. `max_failures_per_second` is of lines of failed calls; 0: no limit.
+  explicit Log(LogFormat format, std::FILE* stream = stderr, int32_t max_failures_per_second = 0)
+      : format_(format), stream_(stream), failures_(max_failures_per_second) {}
+  // Says what was left out last.
+  ~Log();
 
   void Call(const CallEvent& event) const;
   void Message(absl::string_view text) const;
+  // What clients may provoke as often as they like, such as failed handshakes: counts as the line
+  // of a call that failed.
+  void Complaint(absl::string_view text) const;
 
  private:
+  // Whether a line may be written now; says what was left out before it.
+  bool Admit(absl::Time now, bool failure) const;
+
   const LogFormat format_;
   std::FILE* const stream_;
+  mutable Mutex mu_;
+  mutable LineLimit failures_ ABSL_GUARDED_BY(mu_);
 };
 
 // One line, with its end; exposed for tests.

@@ -1,17 +1,21 @@
 // rasq-server: settings in, a server until a signal says stop. Exits with 0 after a drained stop or
 // a good --check-config, 1 after a fault that it says, 2 if its flags are wrong.
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "engine/checkpoint.h"
 #include "engine/engine_group.h"
 #include "google/protobuf/stubs/logging.h"
+#include "grpc/support/log.h"
 #include "grpcpp/grpcpp.h"
 #include "kernels/base/status.h"
 #include "server/flags.h"
@@ -25,6 +29,7 @@ constexpr char kCompiler[] = __VERSION__;
 constexpr char kCompiler[] = "GCC " __VERSION__;
 #endif
 constexpr long kHealthCheckNanoseconds = 500'000'000;
+constexpr long kSecondSignalNanoseconds = 50'000'000;
 
 // Says what is wrong and returns the exit code for it.
 int Complain(const absl::Status& status, int exit_code) {
@@ -65,16 +70,47 @@ void PrintCapacity(const rasq::EngineGroup& group) {
   }
 }
 
-// The signal that told us to stop; 0 if the device failed.
-int WaitForEnd(const rasq::Server& server, const sigset_t& signals) {
+// gRPC's own complaints: a port scanner must not fill the disk with failed handshakes, nor break
+// the format of the log.
+const rasq::Log* grpc_log = nullptr;
+
+void LogGrpc(gpr_log_func_args* args) {
+  grpc_log->Complaint(absl::StrCat("grpc: ", args->message));
+}
+
+// Waits until the server is to stop: a signal, or an operator's call. False if the device failed.
+bool WaitForEnd(rasq::Server& server, const sigset_t& signals) {
   const timespec timeout{.tv_sec = 0, .tv_nsec = kHealthCheckNanoseconds};
   while (server.Health().ok()) {
-    if (const int signal = sigtimedwait(&signals, nullptr, &timeout); signal > 0) return signal;
+    const int signal = sigtimedwait(&signals, nullptr, &timeout);
+    if (signal == SIGHUP) {
+      (void)server.Reload();  // the log has its status
+    } else if (signal > 0 || server.draining()) {
+      return true;
+    }
   }
-  return 0;
+  return false;
+}
+
+// Stops, and at once if another signal comes while calls still have their grace.
+void Stop(rasq::Server& server, const sigset_t& signals) {
+  std::atomic<bool> stopped = false;
+  std::thread impatience([&] {
+    const timespec timeout{.tv_sec = 0, .tv_nsec = kSecondSignalNanoseconds};
+    while (!stopped) {
+      const int signal = sigtimedwait(&signals, nullptr, &timeout);
+      if (signal == SIGTERM || signal == SIGINT) server.EndGrace();
+    }
+  });
+  server.Stop();
+  stopped = true;
+  impatience.join();
 }
 
 int Serve(const rasq::ServerOptions& options, const sigset_t& signals) {
+  // Lives as long as the process, as gRPC's threads do.
+  grpc_log = new rasq::Log(options.log_format, options.log_stream, options.log_failures_per_second);
+  gpr_set_log_function(&LogGrpc);
   absl::StatusOr<std::unique_ptr<rasq::Server>> server = rasq::Server::Start(options);
   if (!server.ok()) {
     return Complain(server.status(), 1);
@@ -86,14 +122,10 @@ int Serve(const rasq::ServerOptions& options, const sigset_t& signals) {
   std::printf("listening on %s\n", (*server)->address().c_str());
   std::fflush(stdout);
 
-  const int signal = WaitForEnd(**server, signals);
-  if (signal == 0) {
-    (*server)->log().Message((*server)->Health().message());
-  } else {
-    (*server)->log().Message("stopping");
-  }
-  (*server)->Stop();
-  return signal == 0 ? 1 : 0;
+  const bool asked = WaitForEnd(**server, signals);
+  (*server)->log().Message(asked ? "stopping" : (*server)->Health().message());
+  Stop(**server, signals);
+  return asked ? 0 : 1;
 }
 
 std::string ExecutablePath() {
@@ -110,6 +142,7 @@ int main(int argc, char** argv) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   // Protobuf's own complaints about clients' messages; those are answered, and logged, as errors.

@@ -1,6 +1,9 @@
 // rasq.v1.ModelService: what is served, and its tokenizer.
 #pragma once
 
+#include <cstdint>
+
+#include "absl/time/time.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
@@ -11,17 +14,22 @@ namespace rasq {
 
 // Every method is raw (see wire.h).
 using RawModelService = v1::ModelService::WithRawCallbackMethod_GetModel<
-    v1::ModelService::WithRawCallbackMethod_Tokenize<
-        v1::ModelService::WithRawCallbackMethod_Detokenize<v1::ModelService::Service>>>;
+    v1::ModelService::WithRawCallbackMethod_GetServerInfo<
+        v1::ModelService::WithRawCallbackMethod_Tokenize<
+            v1::ModelService::WithRawCallbackMethod_Detokenize<v1::ModelService::Service>>>>;
 
 class ModelService final : public RawModelService {
  public:
   // `backend` is borrowed and outlives every call.
-  explicit ModelService(const Backend& backend) : backend_(backend) {}
+  ModelService(const Backend& backend, int32_t max_message_bytes)
+      : backend_(backend), max_message_bytes_(max_message_bytes) {}
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request,
                                      grpc::ByteBuffer* response) override;
@@ -30,7 +38,11 @@ class ModelService final : public RawModelService {
                                        grpc::ByteBuffer* response) override;
 
  private:
+  v1::GetServerInfoResponse ServerInfo() const;
+
   const Backend& backend_;
+  const int32_t max_message_bytes_;
+  const absl::Time start_time_ = absl::Now();
 };
 
 }  // namespace rasq

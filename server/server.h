@@ -11,7 +11,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/types.h"
+#include "server/convert.h"
 #include "server/log.h"
+#include "server/tls.h"
 
 namespace rasq {
 
@@ -19,18 +21,30 @@ class EngineGroup;
 
 struct ServerOptions {
   EngineOptions engine;
-  std::string listen = "127.0.0.1:50051";          // see address.h
-  std::string metrics_listen = "127.0.0.1:9464";   // empty: no metrics page
-  bool insecure = false;                           // may listen beyond loopback, without TLS
-  bool reflection = false;                         // serve grpc.reflection
-  int32_t max_message_bytes = 32 << 20;            // of a request
+  std::string listen = "127.0.0.1:50051";         // see address.h
+  std::string metrics_listen = "127.0.0.1:9464";  // empty: no metrics page
+  bool insecure = false;                          // may listen beyond loopback without TLS
+  bool reflection = false;                        // serve grpc.reflection, to whoever asks
+  TlsFiles tls;
+  absl::Duration tls_interval = TlsReloader::kInterval;  // between looks at the files
+  std::string auth_file;  // see auth.h; empty: no tokens are asked for
+
+  int32_t max_message_bytes = 32 << 20;  // of a request
+  int32_t max_metadata_bytes = 16 << 10;
+  int32_t max_connection_streams = 1024;  // calls at once on one connection
+  int32_t max_calls = 16384;              // at once, on all; 0: no limit
+  ContentLimits content;
+  absl::Duration connection_idle = absl::Hours(1);  // without a call; 0: for ever
+  absl::Duration connection_age;  // then the client makes a new one for new calls; 0: for ever
+
   absl::Duration drain_grace = absl::Seconds(10);  // for calls in flight when it stops
   LogFormat log_format = LogFormat::kText;
-  std::FILE* log_stream = stderr;  // borrowed
+  int32_t log_failures_per_second = 100;  // lines of failed calls; 0: no limit
+  std::FILE* log_stream = stderr;         // borrowed
 };
 
 // kInvalidArgument names the option: an address that does not parse, or is not loopback without
-// `insecure`.
+// TLS or `insecure`; files of TLS and tokens that are missing or bad.
 absl::Status Validate(const ServerOptions& options);
 
 class Server {
@@ -47,9 +61,17 @@ class Server {
   // OK, or the device's fault after which nothing works: stop, and start anew.
   absl::Status Health() const;
 
+  // Reads again what can change while it runs: tokens, quotas, certificates. If a file is bad, all
+  // stays as it was: kInvalidArgument says why, without the file's path. The log tells either.
+  absl::Status Reload();
+
+  // An operator's call of AdminService.Drain has begun the end: Stop is to be called.
+  bool draining() const;
   // Health says NOT_SERVING, new calls are refused, append streams are told and end; what is still
-  // running after the options' grace is cancelled. Returns when all has ended. At most once.
+  // running after the grace is cancelled. Returns when all has ended. At most once.
   void Stop();
+  // Ends the grace of a Stop that runs, or is to come.
+  void EndGrace();
 
  private:
   class Impl;

@@ -12,28 +12,28 @@
 namespace rasq {
 namespace {
 
-absl::StatusOr<v1::CreateSessionResponse> Create(EngineGroup& engine,
+absl::StatusOr<v1::CreateSessionResponse> Create(EngineGroup& engine, const std::string& tenant,
                                                  const v1::CreateSessionRequest& request) {
-  RASQ_ASSIGN_OR_RETURN(const CreateSessionRequest converted, FromProto(request));
+  RASQ_ASSIGN_OR_RETURN(const CreateSessionRequest converted, FromProto(request, tenant));
   RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.CreateSession(converted));
   v1::CreateSessionResponse response;
   *response.mutable_session() = ToProto(session);
   return response;
 }
 
-absl::StatusOr<v1::GetSessionResponse> Get(const EngineGroup& engine, const std::string& id) {
-  RASQ_RETURN_IF_ERROR(CheckSessionId(id));
-  RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.GetSession(id));
+absl::StatusOr<v1::GetSessionResponse> Get(const EngineGroup& engine, const ScopedName& name) {
+  RASQ_RETURN_IF_ERROR(CheckId(name.id, "session_id"));
+  RASQ_ASSIGN_OR_RETURN(const SessionInfo session, engine.GetSession(name));
   v1::GetSessionResponse response;
   *response.mutable_session() = ToProto(session);
   return response;
 }
 
-absl::StatusOr<v1::ListSessionsResponse> List(const EngineGroup& engine,
+absl::StatusOr<v1::ListSessionsResponse> List(const EngineGroup& engine, const std::string& tenant,
                                               const v1::ListSessionsRequest& request) {
-  RASQ_RETURN_IF_ERROR(CheckListSessions(request));
+  RASQ_RETURN_IF_ERROR(CheckPage(request.page_size(), request.page_token()));
   RASQ_ASSIGN_OR_RETURN(SessionPage page,
-                        engine.ListSessions(/*tenant=*/"", request.page_size(), request.page_token()));
+                        engine.ListSessions(tenant, request.page_size(), request.page_token()));
   v1::ListSessionsResponse response;
   for (const SessionInfo& session : page.sessions) *response.add_sessions() = ToProto(session);
   response.set_next_page_token(std::move(page.next_page_token));
@@ -48,7 +48,8 @@ grpc::ServerUnaryReactor* SessionService::CreateSession(grpc::CallbackServerCont
   return ServeUnary<v1::CreateSessionRequest>(
       backend_, "CreateSession", RunOn::kGrpcThread, *context, *request, response,
       [this](v1::CreateSessionRequest& message, const UnaryCall& call) {
-        const absl::StatusOr<v1::CreateSessionResponse> result = Create(backend_.engine, message);
+        const absl::StatusOr<v1::CreateSessionResponse> result =
+            Create(backend_.engine, call->tenant(), message);
         call->set_session_id(result.ok() ? result->session().session_id() : message.session_id());
         Answer(call, result);
       });
@@ -61,7 +62,7 @@ grpc::ServerUnaryReactor* SessionService::GetSession(grpc::CallbackServerContext
       backend_, "GetSession", RunOn::kGrpcThread, *context, *request, response,
       [this](v1::GetSessionRequest& message, const UnaryCall& call) {
         call->set_session_id(message.session_id());
-        Answer(call, Get(backend_.engine, message.session_id()));
+        Answer(call, Get(backend_.engine, {call->tenant(), message.session_id()}));
       });
 }
 
@@ -71,7 +72,7 @@ grpc::ServerUnaryReactor* SessionService::ListSessions(grpc::CallbackServerConte
   return ServeUnary<v1::ListSessionsRequest>(
       backend_, "ListSessions", RunOn::kGrpcThread, *context, *request, response,
       [this](v1::ListSessionsRequest& message, const UnaryCall& call) {
-        Answer(call, List(backend_.engine, message));
+        Answer(call, List(backend_.engine, call->tenant(), message));
       });
 }
 
@@ -82,13 +83,14 @@ grpc::ServerUnaryReactor* SessionService::DeleteSession(grpc::CallbackServerCont
       backend_, "DeleteSession", RunOn::kGrpcThread, *context, *request, response,
       [this](v1::DeleteSessionRequest& message, const UnaryCall& call) {
         call->set_session_id(message.session_id());
-        if (absl::Status status = CheckSessionId(message.session_id()); !status.ok()) {
+        if (absl::Status status = CheckId(message.session_id(), "session_id"); !status.ok()) {
           call->Fail(status);
           return;
         }
-        backend_.engine.DeleteSession(message.session_id(), [call](const absl::Status& status) {
-          status.ok() ? call->Reply(v1::DeleteSessionResponse()) : call->Fail(status);
-        });
+        backend_.engine.DeleteSession(
+            {call->tenant(), message.session_id()}, [call](const absl::Status& status) {
+              status.ok() ? call->Reply(v1::DeleteSessionResponse()) : call->Fail(status);
+            });
       });
 }
 
@@ -99,13 +101,16 @@ grpc::ServerUnaryReactor* SessionService::Append(grpc::CallbackServerContext* co
       backend_, "Append", RunOn::kWorker, *context, *request, response,
       [this](v1::AppendRequest& message, const UnaryCall& call) {
         call->set_session_id(message.session_id());
-        absl::StatusOr<AppendRequest> converted = TakeAppend(message, backend_.engine.model());
+        absl::StatusOr<AppendRequest> converted =
+            TakeAppend(message, backend_.engine.model(), backend_.limits);
         if (!converted.ok()) {
           call->Fail(converted.status());
           return;
         }
+        converted->session.tenant = call->tenant();
         const absl::StatusOr<AppendReceipt> receipt = backend_.engine.Append(
             *std::move(converted), [call](const absl::StatusOr<AppendResult>& result) {
+              if (result.ok()) call->set_tokens_in(result->appended_tokens);
               result.ok() ? call->Reply(ToProto(*result)) : call->Fail(result.status());
             });
         if (!receipt.ok()) call->Fail(receipt.status());

@@ -16,8 +16,13 @@ using RawSessionService = v1::SessionService::WithRawCallbackMethod_CreateSessio
             v1::SessionService::WithRawCallbackMethod_DeleteSession<
                 v1::SessionService::WithRawCallbackMethod_Append<
                     v1::SessionService::WithRawCallbackMethod_StreamAppend<
-                        v1::SessionService::WithRawCallbackMethod_Generate<
-                            v1::SessionService::Service>>>>>>>;
+                        v1::SessionService::WithRawCallbackMethod_ForkSession<
+                            v1::SessionService::WithRawCallbackMethod_SnapshotSession<
+                                v1::SessionService::WithRawCallbackMethod_RestoreSession<
+                                    v1::SessionService::WithRawCallbackMethod_ListSnapshots<
+                                        v1::SessionService::WithRawCallbackMethod_DeleteSnapshot<
+                                            v1::SessionService::WithRawCallbackMethod_Generate<
+                                                v1::SessionService::Service>>>>>>>>>>>>;
 
 class SessionService final : public RawSessionService {
  public:
@@ -41,6 +46,21 @@ class SessionService final : public RawSessionService {
                                    grpc::ByteBuffer* response) override;
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* StreamAppend(
       grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* ForkSession(grpc::CallbackServerContext* context,
+                                        const grpc::ByteBuffer* request,
+                                        grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* SnapshotSession(grpc::CallbackServerContext* context,
+                                            const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* RestoreSession(grpc::CallbackServerContext* context,
+                                           const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* ListSnapshots(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* DeleteSnapshot(grpc::CallbackServerContext* context,
+                                           const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* request) override;
 

@@ -18,13 +18,13 @@ constexpr int64_t kBacklogShare = 4;
 }  // namespace
 
 StreamAppendReactor::StreamAppendReactor(const Backend& backend,
-                                         const grpc::CallbackServerContext& context)
+                                         grpc::CallbackServerContext& context)
     : backend_(backend),
       high_water_tokens_(backend.engine.options().max_backlog_tokens / kBacklogShare),
       record_(backend, "StreamAppend", context) {}
 
 StreamAppendReactor* StreamAppendReactor::Start(const Backend& backend,
-                                                const grpc::CallbackServerContext& context) {
+                                                grpc::CallbackServerContext& context) {
   const std::shared_ptr<StreamAppendReactor> reactor(new StreamAppendReactor(backend, context));
   {
     MutexLock lock(reactor->mu_);
@@ -68,24 +68,27 @@ void StreamAppendReactor::Handle(const grpc::ByteBuffer& bytes) {
 absl::StatusOr<AppendRequest> StreamAppendReactor::Parse(const grpc::ByteBuffer& bytes) {
   v1::StreamAppendRequest message;
   RASQ_RETURN_IF_ERROR(ParseMessage(bytes, message));
-  std::string id;
+  std::string id, tenant;
   {
     MutexLock lock(mu_);
+    RASQ_RETURN_IF_ERROR(record_.CheckToken());
     id = session_id_;
+    tenant = record_.tenant();
   }
   const bool first = id.empty();
   if (first) {
     id = message.session_id();
-    RASQ_RETURN_IF_ERROR(CheckSessionId(id));
+    RASQ_RETURN_IF_ERROR(CheckId(id, "session_id"));
   } else if (!message.session_id().empty() && message.session_id() != id) {
     return absl::InvalidArgumentError("session_id: differs from the stream's first message");
   }
 
   AppendRequest request;
-  request.session = id;
+  request.session = ScopedName(tenant, id);
   if (message.has_content()) {
-    RASQ_ASSIGN_OR_RETURN(request.content, TakeContent(*message.mutable_content(),
-                                                       backend_.engine.model(), "content"));
+    RASQ_ASSIGN_OR_RETURN(request.content,
+                          TakeContent(*message.mutable_content(), backend_.engine.model(),
+                                      backend_.limits, "content"));
   }
   if (message.has_offset()) {
     if (message.offset() < 0) {
@@ -95,7 +98,7 @@ absl::StatusOr<AppendRequest> StreamAppendReactor::Parse(const grpc::ByteBuffer&
     request.offset = message.offset();
   }
   if (first) {
-    RASQ_ASSIGN_OR_RETURN(const SessionInfo session, backend_.engine.GetSession(id));
+    RASQ_ASSIGN_OR_RETURN(const SessionInfo session, backend_.engine.GetSession({tenant, id}));
     MutexLock lock(mu_);
     session_id_ = id;
     record_.set_session_id(id);
@@ -203,6 +206,7 @@ void StreamAppendReactor::Fail(const absl::Status& status) {
 
 void StreamAppendReactor::EndNow(const absl::Status& status) {
   finished_ = true;
+  record_.set_tokens_in(totals_.accepted_tokens());
   Finish(record_.End(status));
 }
 

@@ -32,8 +32,7 @@ class StreamAppendReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
                             public std::enable_shared_from_this<StreamAppendReactor> {
  public:
   // The reactor is gRPC's, which ends its life.
-  static StreamAppendReactor* Start(const Backend& backend,
-                                    const grpc::CallbackServerContext& context);
+  static StreamAppendReactor* Start(const Backend& backend, grpc::CallbackServerContext& context);
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
@@ -42,7 +41,7 @@ class StreamAppendReactor : public grpc::ServerBidiReactor<grpc::ByteBuffer, grp
   void Drain() override;
 
  private:
-  StreamAppendReactor(const Backend& backend, const grpc::CallbackServerContext& context);
+  StreamAppendReactor(const Backend& backend, grpc::CallbackServerContext& context);
 
   // Takes one message into the engine, or ends the stream. Called without the mutex by the one
   // who has the message in hand.

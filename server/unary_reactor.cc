@@ -2,12 +2,12 @@
 
 namespace rasq {
 
-UnaryReactor::UnaryReactor(const Backend& backend, absl::string_view method,
-                           const grpc::CallbackServerContext& context, grpc::ByteBuffer* response)
+UnaryReactor::UnaryReactor(const Backend& backend, const Method& method,
+                           grpc::CallbackServerContext& context, grpc::ByteBuffer* response)
     : response_(response), record_(backend, method, context) {}
 
-std::shared_ptr<UnaryReactor> UnaryReactor::Create(const Backend& backend, absl::string_view method,
-                                                   const grpc::CallbackServerContext& context,
+std::shared_ptr<UnaryReactor> UnaryReactor::Create(const Backend& backend, const Method& method,
+                                                   grpc::CallbackServerContext& context,
                                                    grpc::ByteBuffer* response) {
   const std::shared_ptr<UnaryReactor> reactor(new UnaryReactor(backend, method, context, response));
   MutexLock lock(reactor->mu_);
@@ -18,6 +18,16 @@ std::shared_ptr<UnaryReactor> UnaryReactor::Create(const Backend& backend, absl:
 absl::Status UnaryReactor::admission() const {
   MutexLock lock(mu_);
   return record_.admission();
+}
+
+std::string UnaryReactor::tenant() const {
+  MutexLock lock(mu_);
+  return record_.tenant();
+}
+
+void UnaryReactor::set_tokens_in(int64_t tokens) {
+  MutexLock lock(mu_);
+  record_.set_tokens_in(tokens);
 }
 
 void UnaryReactor::set_session_id(absl::string_view id) {

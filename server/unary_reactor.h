@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -27,12 +28,14 @@ class UnaryReactor : public grpc::ServerUnaryReactor,
                      public std::enable_shared_from_this<UnaryReactor> {
  public:
   // `response` is gRPC's and lives until OnDone.
-  static std::shared_ptr<UnaryReactor> Create(const Backend& backend, absl::string_view method,
-                                              const grpc::CallbackServerContext& context,
+  static std::shared_ptr<UnaryReactor> Create(const Backend& backend, const Method& method,
+                                              grpc::CallbackServerContext& context,
                                               grpc::ByteBuffer* response);
 
   absl::Status admission() const;
+  std::string tenant() const;
   void set_session_id(absl::string_view id);
+  void set_tokens_in(int64_t tokens);
   void Reply(const google::protobuf::Message& message);
   void Fail(const absl::Status& status);
 
@@ -40,8 +43,8 @@ class UnaryReactor : public grpc::ServerUnaryReactor,
   void OnDone() override;
 
  private:
-  UnaryReactor(const Backend& backend, absl::string_view method,
-               const grpc::CallbackServerContext& context, grpc::ByteBuffer* response);
+  UnaryReactor(const Backend& backend, const Method& method, grpc::CallbackServerContext& context,
+               grpc::ByteBuffer* response);
 
   mutable Mutex mu_;
   grpc::ByteBuffer* const response_;
@@ -57,8 +60,8 @@ enum class RunOn : int8_t { kGrpcThread, kWorker };
 
 // A method's body: `handler(request, call)` must lead to one answer.
 template <typename Request>
-grpc::ServerUnaryReactor* ServeUnary(const Backend& backend, absl::string_view method, RunOn run_on,
-                                     const grpc::CallbackServerContext& context,
+grpc::ServerUnaryReactor* ServeUnary(const Backend& backend, const Method& method, RunOn run_on,
+                                     grpc::CallbackServerContext& context,
                                      const grpc::ByteBuffer& bytes, grpc::ByteBuffer* response,
                                      std::function<void(Request&, const UnaryCall&)> handler) {
   const UnaryCall call = UnaryReactor::Create(backend, method, context, response);

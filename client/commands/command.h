@@ -35,15 +35,21 @@ absl::Status RunAppend(Context& context, const Arguments& arguments);
 absl::Status RunAsk(Context& context, const Arguments& arguments);
 absl::Status RunChat(Context& context, const Arguments& arguments);
 absl::Status RunSessions(Context& context, const Arguments& arguments);
+absl::Status RunSnapshots(Context& context, const Arguments& arguments);
 absl::Status RunModel(Context& context, const Arguments& arguments);
+absl::Status RunInfo(Context& context, const Arguments& arguments);
+absl::Status RunAdmin(Context& context, const Arguments& arguments);
 absl::Status RunDemo(Context& context, const Arguments& arguments);
 
-inline constexpr std::array<Command, 6> kCommands = {{
+inline constexpr std::array<Command, 9> kCommands = {{
     {"append", "append files or standard input to a session", RunAppend},
     {"ask", "ask a question of a session", RunAsk},
     {"chat", "talk with a session", RunChat},
-    {"sessions", "list, get, create and delete sessions", RunSessions},
+    {"sessions", "list, get, create, fork, snapshot, restore and delete sessions", RunSessions},
+    {"snapshots", "list and delete snapshots", RunSnapshots},
     {"model", "what the server serves; tokenize and detokenize", RunModel},
+    {"info", "what the server can hold, and how much of it is taken", RunInfo},
+    {"admin", "stop the server, or have it read its files again", RunAdmin},
     {"demo", "stream 100,000 tokens into a session and question it on the way", RunDemo},
 }};
 

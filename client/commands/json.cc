@@ -1,8 +1,10 @@
 #include "client/commands/json.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 
@@ -73,6 +75,42 @@ Json ToJson(const v1::GetModelResponse& m) {
           {"server_version", m.server_version()}};
 }
 
+Json ToJson(const v1::Snapshot& s) {
+  return {{"snapshot_id", s.snapshot_id()},       {"session_id", s.session_id()},
+          {"create_time", Time(s.create_time())}, {"context_tokens", s.context_tokens()},
+          {"next_offset", s.next_offset()},       {"file_bytes", s.file_bytes()}};
+}
+
+Json ToJson(const v1::GetServerInfoResponse& i) {
+  Json devices = Json::array();
+  for (const v1::Device& d : i.devices()) {
+    devices.push_back({{"device", d.device()},
+                       {"session_slots", d.session_slots()},
+                       {"session_slots_used", d.session_slots_used()},
+                       {"generation_slots", d.generation_slots()},
+                       {"weight_bytes", d.weight_bytes()},
+                       {"workspace_bytes", d.workspace_bytes()},
+                       {"session_bytes", d.session_bytes()}});
+  }
+  return {{"server_version", i.server_version()},
+          {"start_time", Time(i.start_time())},
+          {"draining", i.draining()},
+          {"durable", i.durable()},
+          {"devices", std::move(devices)},
+          {"sessions_open", i.sessions_open()},
+          {"sessions_active", i.sessions_active()},
+          {"sessions_parked_host", i.sessions_parked_host()},
+          {"sessions_parked_disk", i.sessions_parked_disk()},
+          {"max_sessions_open", i.max_sessions_open()},
+          {"backlog_tokens", i.backlog_tokens()},
+          {"max_backlog_tokens", i.max_backlog_tokens()},
+          {"max_session_backlog_tokens", i.max_session_backlog_tokens()},
+          {"generations_running", i.generations_running()},
+          {"generations_queued", i.generations_queued()},
+          {"max_generations_queued", i.max_generations_queued()},
+          {"max_message_bytes", i.max_message_bytes()}};
+}
+
 Json ToJson(const v1::Evidence& e) {
   return {{"position", e.position()}, {"score", e.score()}, {"text", e.text()}};
 }
@@ -107,6 +145,15 @@ void PrintJson(const Json& json) {
       json.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
   std::puts(line.c_str());
   std::fflush(stdout);
+}
+
+void PrintFields(const Json& json) {
+  size_t width = 0;
+  for (const auto& [key, unused] : json.items()) width = std::max(width, key.size());
+  for (const auto& [key, value] : json.items()) {
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    absl::PrintF("%-*s  %s\n", static_cast<int>(width), key, text);
+  }
 }
 
 }  // namespace rasq::client

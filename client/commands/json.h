@@ -14,7 +14,9 @@ namespace rasq::client {
 using Json = nlohmann::ordered_json;
 
 Json ToJson(const v1::Session& session);
+Json ToJson(const v1::Snapshot& snapshot);
 Json ToJson(const v1::GetModelResponse& model);
+Json ToJson(const v1::GetServerInfoResponse& info);
 Json ToJson(const v1::GenerateSummary& summary);
 Json ToJson(const v1::Evidence& evidence);
 Json ToJson(const v1::GeneratedToken& token);
@@ -26,5 +28,7 @@ std::string ShortName(v1::FinishReason reason);
 
 // One line on standard output.
 void PrintJson(const Json& json);
+// A line for each of an object's fields.
+void PrintFields(const Json& json);
 
 }  // namespace rasq::client

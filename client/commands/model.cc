@@ -20,10 +20,7 @@ absl::Status Show(const Context& context) {
     PrintJson(json);
     return absl::OkStatus();
   }
-  for (const auto& [key, value] : json.items()) {
-    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    absl::PrintF("%-28s %s\n", key, text);
-  }
+  PrintFields(json);
   return absl::OkStatus();
 }
 

@@ -11,16 +11,12 @@
 namespace rasq::client {
 namespace {
 
-void Print(const Context& context, const v1::Session& session) {
-  const Json json = ToJson(session);
-  if (context.json) {
-    PrintJson(json);
-    return;
-  }
-  for (const auto& [key, value] : json.items()) {
-    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
-    absl::PrintF("%-16s %s\n", key, text);
-  }
+template <typename T>
+absl::Status Print(const Context& context, const absl::StatusOr<T>& result) {
+  if (!result.ok()) return result.status();
+  const Json json = ToJson(*result);
+  context.json ? PrintJson(json) : PrintFields(json);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::Strategy> ParseStrategy(const std::string& name) {
@@ -28,6 +24,18 @@ absl::StatusOr<v1::Strategy> ParseStrategy(const std::string& name) {
     if (ShortName(strategy) == name) return strategy;
   }
   return UsageError(absl::StrCat("--strategy=", name, ": not rasq, full or window"));
+}
+
+template <typename Request>
+absl::Status FillLabels(const std::vector<std::string>& labels, Request* request) {
+  for (const std::string& label : labels) {
+    const size_t equals = label.find('=');
+    if (equals == std::string::npos) {
+      return UsageError(absl::StrCat("--label=", label, ": not KEY=VALUE"));
+    }
+    (*request->mutable_labels())[label.substr(0, equals)] = label.substr(equals + 1);
+  }
+  return absl::OkStatus();
 }
 
 // The flags of `create`: what is not given is the server's to decide.
@@ -67,14 +75,7 @@ struct CreateFlags {
     options.set_replacement_noise(replacement_noise.value_or(0));
     options.set_seed(seed.value_or(0));
     options.set_priority(static_cast<int32_t>(priority.value_or(0)));
-    for (const std::string& label : labels) {
-      const size_t equals = label.find('=');
-      if (equals == std::string::npos) {
-        return UsageError(absl::StrCat("--label=", label, ": not KEY=VALUE"));
-      }
-      (*request->mutable_labels())[label.substr(0, equals)] = label.substr(equals + 1);
-    }
-    return absl::OkStatus();
+    return FillLabels(labels, request);
   }
 };
 
@@ -101,17 +102,25 @@ absl::Status Create(const Context& context, const std::string& session_id,
   v1::CreateSessionRequest request;
   request.set_session_id(session_id);
   if (absl::Status status = flags.Fill(&request); !status.ok()) return status;
-  const absl::StatusOr<v1::Session> session = Client(context.client).CreateSession(request);
-  if (!session.ok()) return session.status();
-  Print(context, *session);
-  return absl::OkStatus();
+  return Print(context, Client(context.client).CreateSession(request));
 }
 
-absl::Status Get(const Context& context, const std::string& session_id) {
-  const absl::StatusOr<v1::Session> session = Client(context.client).GetSession(session_id);
-  if (!session.ok()) return session.status();
-  Print(context, *session);
-  return absl::OkStatus();
+absl::Status Fork(const Context& context, const std::string& session_id, const std::string& new_id,
+                  const CreateFlags& flags) {
+  v1::ForkSessionRequest request;
+  request.set_session_id(session_id);
+  request.set_new_session_id(new_id);
+  if (absl::Status status = FillLabels(flags.labels, &request); !status.ok()) return status;
+  return Print(context, Client(context.client).ForkSession(request));
+}
+
+absl::Status Restore(const Context& context, const std::string& snapshot_id,
+                     const std::string& session_id, const CreateFlags& flags) {
+  v1::RestoreSessionRequest request;
+  request.set_snapshot_id(snapshot_id);
+  request.set_session_id(session_id);
+  if (absl::Status status = FillLabels(flags.labels, &request); !status.ok()) return status;
+  return Print(context, Client(context.client).RestoreSession(request));
 }
 
 absl::Status Delete(const Context& context, const std::string& session_id) {
@@ -124,8 +133,13 @@ absl::Status Delete(const Context& context, const std::string& session_id) {
 
 absl::Status RunSessions(Context& context, const Arguments& arguments) {
   CreateFlags create_flags;
-  FlagSet flags("sessions list | get SESSION | create [SESSION] | delete SESSION...",
-                "Lists, shows, creates and deletes sessions. The flags are create's.");
+  FlagSet flags(
+      "sessions list | get SESSION | create [SESSION] | fork SESSION [NEW] |\n"
+      "                     snapshot SESSION [SNAPSHOT] | restore SNAPSHOT [SESSION] |\n"
+      "                     delete SESSION...",
+      "Lists, shows, creates, copies and deletes sessions. The flags are create's; --label is "
+      "also\n"
+      "fork's and restore's.");
   AddGlobalFlags(&context, &flags);
   create_flags.AddTo(&flags);
   const absl::StatusOr<Arguments> operands = flags.Parse(arguments);
@@ -137,17 +151,25 @@ absl::Status RunSessions(Context& context, const Arguments& arguments) {
   const std::string verb = operands->empty() ? "" : operands->front();
   const size_t count = operands->empty() ? 0 : operands->size() - 1;
   if (verb == "list" && count == 0) return List(context);
-  if (verb == "get" && count == 1) return Get(context, (*operands)[1]);
-  if (verb == "create" && count <= 1) {
-    return Create(context, count == 1 ? (*operands)[1] : "", create_flags);
+  const std::string first = count > 0 ? (*operands)[1] : "";
+  const std::string second = count > 1 ? (*operands)[2] : "";
+  const bool one_or_two = count == 1 || count == 2;
+  if (verb == "get" && count == 1) return Print(context, Client(context.client).GetSession(first));
+  if (verb == "create" && count <= 1) return Create(context, first, create_flags);
+  if (verb == "fork" && one_or_two) return Fork(context, first, second, create_flags);
+  if (verb == "snapshot" && one_or_two) {
+    return Print(context, Client(context.client).SnapshotSession(first, second));
   }
+  if (verb == "restore" && one_or_two) return Restore(context, first, second, create_flags);
   if (verb == "delete" && count > 0) {
     for (size_t i = 1; i <= count; ++i) {
       if (absl::Status status = Delete(context, (*operands)[i]); !status.ok()) return status;
     }
     return absl::OkStatus();
   }
-  return UsageError("sessions wants list, get SESSION, create [SESSION] or delete SESSION...");
+  return UsageError(
+      "sessions wants list, get SESSION, create [SESSION], fork SESSION [NEW], snapshot SESSION "
+      "[SNAPSHOT], restore SNAPSHOT [SESSION] or delete SESSION...");
 }
 
 }  // namespace rasq::client

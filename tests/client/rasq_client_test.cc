@@ -28,6 +28,7 @@ TEST(RpcStatusTest, KeepsDetails) {
   retry.mutable_retry_delay()->set_nanos(500000000);
   google::rpc::ErrorInfo info;
   info.set_reason("NO_SLOT");
+  (*info.mutable_metadata())["request_id"] = "r-1";
   google::rpc::Status details;
   details.add_details()->PackFrom(retry);
   details.add_details()->PackFrom(info);
@@ -35,6 +36,7 @@ TEST(RpcStatusTest, KeepsDetails) {
       FromGrpc({grpc::StatusCode::RESOURCE_EXHAUSTED, "full", details.SerializeAsString()});
   EXPECT_TRUE(absl::IsResourceExhausted(status));
   EXPECT_EQ(RetryDelay(status), absl::Milliseconds(2500));
+  EXPECT_EQ(RequestId(status), "r-1");
   const auto payload = status.GetPayload("type.googleapis.com/google.rpc.ErrorInfo");
   ASSERT_TRUE(payload.has_value());
   EXPECT_NE(std::string(*payload).find("NO_SLOT"), std::string::npos);
@@ -70,6 +72,38 @@ class FakeGenerateService : public FakeSessionService {
     response->add_sessions()->set_session_id("s" + std::to_string(page));
     if (page < 2) response->set_next_page_token(std::to_string(page + 1));
     return grpc::Status::OK;
+  }
+  grpc::Status ForkSession(grpc::ServerContext* context, const v1::ForkSessionRequest* request,
+                           v1::ForkSessionResponse* response) override {
+    const auto routed = context->client_metadata().find("x-rasq-session");
+    if (routed == context->client_metadata().end() || routed->second != "s") {
+      return {grpc::StatusCode::INTERNAL, "not routed to the session's server"};
+    }
+    response->mutable_session()->set_session_id(request->session_id() + request->new_session_id());
+    return grpc::Status::OK;
+  }
+  grpc::Status SnapshotSession(grpc::ServerContext*, const v1::SnapshotSessionRequest* request,
+                               v1::SnapshotSessionResponse* response) override {
+    response->mutable_snapshot()->set_session_id(request->session_id());
+    response->mutable_snapshot()->set_snapshot_id(request->snapshot_id());
+    return grpc::Status::OK;
+  }
+  grpc::Status RestoreSession(grpc::ServerContext*, const v1::RestoreSessionRequest* request,
+                              v1::RestoreSessionResponse* response) override {
+    response->mutable_session()->set_session_id(request->snapshot_id() + request->session_id());
+    return grpc::Status::OK;
+  }
+  grpc::Status ListSnapshots(grpc::ServerContext*, const v1::ListSnapshotsRequest* request,
+                             v1::ListSnapshotsResponse* response) override {
+    const bool first = request->page_token().empty();
+    response->add_snapshots()->set_snapshot_id(first ? "noon" : "evening");
+    if (first) response->set_next_page_token("2");
+    return grpc::Status::OK;
+  }
+  grpc::Status DeleteSnapshot(grpc::ServerContext*, const v1::DeleteSnapshotRequest* request,
+                              v1::DeleteSnapshotResponse*) override {
+    return request->snapshot_id() == "noon" ? grpc::Status::OK
+                                            : grpc::Status(grpc::StatusCode::NOT_FOUND, "none");
   }
 };
 
@@ -126,6 +160,26 @@ TEST_F(ClientTest, ListsAllPages) {
   ASSERT_TRUE(sessions.ok()) << sessions.status();
   ASSERT_EQ(sessions->size(), 3u);
   EXPECT_EQ((*sessions)[2].session_id(), "s2");
+}
+
+TEST_F(ClientTest, ForksSnapshotsRestores) {
+  v1::ForkSessionRequest fork;
+  fork.set_session_id("s");
+  fork.set_new_session_id("-copy");
+  const auto forked = client_.ForkSession(fork);
+  ASSERT_TRUE(forked.ok()) << forked.status();
+  EXPECT_EQ(forked->session_id(), "s-copy");
+  EXPECT_EQ(client_.SnapshotSession("s", "noon")->snapshot_id(), "noon");
+  v1::RestoreSessionRequest restore;
+  restore.set_snapshot_id("noon");
+  restore.set_session_id("-again");
+  EXPECT_EQ(client_.RestoreSession(restore)->session_id(), "noon-again");
+  const auto snapshots = client_.ListSnapshots();
+  ASSERT_TRUE(snapshots.ok()) << snapshots.status();
+  ASSERT_EQ(snapshots->size(), 2u);
+  EXPECT_EQ((*snapshots)[1].snapshot_id(), "evening");
+  EXPECT_TRUE(client_.DeleteSnapshot("noon").ok());
+  EXPECT_TRUE(absl::IsNotFound(client_.DeleteSnapshot("dawn")));
 }
 
 TEST_F(ClientTest, WhatTheServerDoesNotServe) {

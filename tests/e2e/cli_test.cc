@@ -1,117 +1,23 @@
 // The programs as a user runs them: a server of its own process, and `rasq` with its flags, output
 // and exit codes. RASQ_SERVER_BINARY and RASQ_CLI_BINARY are their paths.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <regex>
 #include <string>
 #include <vector>
 
-extern char** environ;
+#include "tests/support/files.h"
+#include "tests/support/process.h"
 
 namespace rasq {
 namespace {
 
 using Json = nlohmann::json;
-
-// A child process with pipes on its standard streams.
-class Process {
- public:
-  explicit Process(std::vector<std::string> arguments) {
-    int in[2], out[2], err[2];
-    for (int* ends : {in, out, err}) {
-      if (pipe2(ends, O_CLOEXEC) != 0) std::abort();
-    }
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, in[0], STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, err[1], STDERR_FILENO);
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0) std::abort();
-    posix_spawn_file_actions_destroy(&actions);
-    close(in[0]);
-    close(out[1]);
-    close(err[1]);
-    in_ = in[1];
-    streams_[0] = out[0];
-    streams_[1] = err[0];
-  }
-  ~Process() {
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      waitpid(pid_, nullptr, 0);
-    }
-    CloseInput();
-    for (const int fd : streams_) close(fd);
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  void Write(const std::string& text) {
-    ASSERT_EQ(write(in_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
-  }
-  void CloseInput() {
-    if (in_ >= 0) close(in_);
-    in_ = -1;
-  }
-  void Signal(int number) { kill(pid_, number); }
-
-  // Reads both streams until one line of either matches; returns the first group, "" at the end.
-  std::string WaitFor(const std::string& pattern) {
-    const std::regex regex(pattern);
-    for (;;) {
-      for (const std::string& text : text_) {
-        std::smatch match;
-        if (std::regex_search(text, match, regex)) return match[match.size() > 1 ? 1 : 0];
-      }
-      if (!ReadSome()) return "";
-    }
-  }
-  // Reads to the end and returns the exit code; minus the signal that ended it.
-  int Wait() {
-    while (ReadSome()) continue;
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-  const std::string& out() const { return text_[0]; }
-  const std::string& err() const { return text_[1]; }
-
- private:
-  // False when both streams have ended.
-  bool ReadSome() {
-    pollfd fds[2] = {{ended_[0] ? -1 : streams_[0], POLLIN, 0},
-                     {ended_[1] ? -1 : streams_[1], POLLIN, 0}};
-    if (ended_[0] && ended_[1]) return false;
-    poll(fds, 2, -1);
-    for (int i = 0; i < 2; ++i) {
-      if (fds[i].revents == 0) continue;
-      char bytes[4096];
-      const ssize_t count = read(streams_[i], bytes, sizeof(bytes));
-      if (count <= 0) ended_[i] = true;
-      if (count > 0) text_[i].append(bytes, count);
-    }
-    return true;
-  }
-
-  pid_t pid_ = -1;
-  int in_ = -1;
-  int streams_[2];
-  bool ended_[2] = {false, false};
-  std::string text_[2];
-};
 
 class CliTest : public ::testing::Test {
  protected:
@@ -122,9 +28,10 @@ class CliTest : public ::testing::Test {
   };
 
   static void SetUpTestSuite() {
+    std::filesystem::create_directories(SnapshotDirectory());
     server_ = new Process({RASQ_SERVER_BINARY, "--listen", "127.0.0.1:0", "--metrics-listen",
                            "127.0.0.1:0", "--model", RASQ_SOURCE_DIR "/models/default", "--device",
-                           "cpu", "--max-sessions", "4"});
+                           "cpu", "--max-sessions", "4", "--snapshot-dir", SnapshotDirectory()});
     address_ = server_->WaitFor("listening on ([0-9.]+:[0-9]+)");
     ASSERT_FALSE(address_.empty()) << server_->out() << server_->err();
   }
@@ -133,7 +40,9 @@ class CliTest : public ::testing::Test {
     EXPECT_EQ(server_->Wait(), 0) << server_->err();
     delete server_;
     server_ = nullptr;
+    std::filesystem::remove_all(SnapshotDirectory());
   }
+  static std::string SnapshotDirectory() { return TemporaryPath("cli-snapshots"); }
 
   static std::vector<std::string> CommandLine(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), {RASQ_CLI_BINARY, "--address", address_});
@@ -206,6 +115,22 @@ TEST_F(CliTest, SessionsLiveAndDie) {
   const Result gone = Run({"sessions", "get", "second"});
   EXPECT_EQ(gone.code, 1);
   EXPECT_NE(gone.err.find("NOT_FOUND"), std::string::npos) << gone.err;
+}
+
+TEST_F(CliTest, SessionsAreCopied) {
+  ASSERT_EQ(Run({"append", session_}, "The code of the quiet orchard is 4711.\n").code, 0);
+  const Json copy = RunJson({"sessions", "fork", session_, "copy", "--label", "team=news"});
+  EXPECT_EQ(copy["session_id"], "copy");
+  EXPECT_EQ(copy["next_offset"], 39);
+  EXPECT_EQ(copy["labels"]["team"], "news");
+  const Json snapshot = RunJson({"sessions", "snapshot", session_, "noon"});
+  EXPECT_EQ(snapshot["snapshot_id"], "noon");
+  EXPECT_EQ(snapshot["session_id"], session_);
+  EXPECT_NE(Run({"snapshots", "list"}).out.find("noon"), std::string::npos);
+  EXPECT_EQ(RunJson({"sessions", "restore", "noon", "again"})["next_offset"], 39);
+  EXPECT_EQ(Run({"snapshots", "delete", "noon"}).code, 0);
+  EXPECT_EQ(Run({"snapshots", "list"}).out.find("noon"), std::string::npos);
+  EXPECT_EQ(Run({"sessions", "delete", "copy", "again"}).code, 0);
 }
 
 TEST_F(CliTest, AppendsFilesAndStandardInput) {
@@ -311,10 +236,19 @@ TEST_F(CliTest, Model) {
   EXPECT_EQ(Run(command).out, "Hello, world\n");
 }
 
+TEST_F(CliTest, Info) {
+  const Json info = RunJson({"info"});
+  EXPECT_EQ(info["server_version"], RASQ_VERSION);
+  EXPECT_EQ(info["sessions_open"], 1);
+  EXPECT_EQ(info["devices"][0]["session_slots"], 4);
+  EXPECT_NE(Run({"info"}).out.find("sessions_open"), std::string::npos);
+}
+
 TEST_F(CliTest, ErrorsNameTheirCode) {
   const Result unknown = Run({"ask", "nobody", "What?"});
   EXPECT_EQ(unknown.code, 1);
   EXPECT_NE(unknown.err.find("rasq ask: NOT_FOUND: "), std::string::npos) << unknown.err;
+  EXPECT_NE(unknown.err.find(" (request "), std::string::npos) << unknown.err;
   const Result bad_field = Run({"ask", session_, "--top-p=7", "What?"});
   EXPECT_EQ(bad_field.code, 1);
   EXPECT_NE(bad_field.err.find("INVALID_ARGUMENT"), std::string::npos) << bad_field.err;
@@ -337,6 +271,14 @@ TEST_F(CliTest, WrongUse) {
       {"ask", "a", "b", "--template=chatml"},
       {"sessions"},
       {"sessions", "create", "x", "--strategy=all"},
+      {"sessions", "fork"},
+      {"sessions", "snapshot", "a", "b", "c"},
+      {"snapshots"},
+      {"snapshots", "delete"},
+      {"info", "more"},
+      {"admin"},
+      {"admin", "drain", "reload"},
+      {"admin", "drain", "--grace=long"},
       {"model", "detokenize", "x"},
       {"demo", "--tokens=1"}};
   for (const std::vector<std::string>& arguments : wrong) {
@@ -348,7 +290,8 @@ TEST_F(CliTest, WrongUse) {
 
 TEST_F(CliTest, HelpAndVersion) {
   EXPECT_EQ(Run({"--version"}).out, "rasq " RASQ_VERSION "\n");
-  for (const char* command : {"append", "ask", "chat", "sessions", "model", "demo"}) {
+  for (const char* command :
+       {"append", "ask", "chat", "sessions", "snapshots", "model", "info", "admin", "demo"}) {
     const Result result = Run({command, "--help"});
     EXPECT_EQ(result.code, 0);
     EXPECT_EQ(result.out.find("usage: rasq " + std::string(command)), 0u) << result.out;

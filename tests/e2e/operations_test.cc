@@ -73,6 +73,7 @@ TEST_F(OperationsTest, EveryServiceIsHealthy) {
   EXPECT_EQ(Check(""), 1);
   EXPECT_EQ(Check("rasq.v1.SessionService"), 1);
   EXPECT_EQ(Check("rasq.v1.ModelService"), 1);
+  EXPECT_EQ(Check("rasq.v1.AdminService"), 1);
   EXPECT_EQ(Check("rasq.v1.NoService"), -1 - StatusCode::NOT_FOUND);
 }
 
@@ -306,7 +307,7 @@ TEST_F(OperationsTest, UnknownMethodsAreUnimplemented) {
   grpc::CompletionQueue queue;
   grpc::ClientContext context;
   const auto call = stub.PrepareUnaryCall(
-      &WithDeadline(context), "/rasq.v1.SessionService/ForkSession", HealthRequest("s"), &queue);
+      &WithDeadline(context), "/rasq.v1.SessionService/NoSuchMethod", HealthRequest("s"), &queue);
   call->StartCall();
   grpc::ByteBuffer response;
   grpc::Status status;

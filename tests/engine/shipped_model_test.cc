@@ -78,8 +78,7 @@ TEST_P(ShippedModelTest, AnswersAsReference) {
     const std::string session = testing::CreateSession(*engine);
     const auto appended = testing::Append(*engine, session, stream.at("text").get<std::string>());
     ASSERT_TRUE(appended.ok()) << appended.status();
-    GenerateRequest request{.session = session,
-                            .prompt = stream.at("prompt").get<std::string>()};
+    GenerateRequest request{.session = session, .prompt = stream.at("prompt").get<std::string>()};
     request.stop.max_new_tokens = 16;
     request.stop.ignore_eos = true;
     const auto answer = testing::Generate(*engine, request);

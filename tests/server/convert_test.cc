@@ -31,12 +31,12 @@ std::string Blamed(const absl::Status& status) {
 }
 
 TEST(ConvertTest, SessionIds) {
-  EXPECT_TRUE(CheckSessionId("a").ok());
-  EXPECT_TRUE(CheckSessionId("Aa0._-").ok());
-  EXPECT_TRUE(CheckSessionId(std::string(128, 'x')).ok());
+  EXPECT_TRUE(CheckId("a", "session_id").ok());
+  EXPECT_TRUE(CheckId("Aa0._-", "session_id").ok());
+  EXPECT_TRUE(CheckId(std::string(128, 'x'), "session_id").ok());
   for (const std::string& id : {std::string(), std::string(129, 'x'), std::string("a b"),
                                 std::string("a/b"), std::string("a\0", 2), std::string("\u00e9")}) {
-    EXPECT_THAT(Blamed(CheckSessionId(id)), HasSubstr("session_id")) << id;
+    EXPECT_THAT(Blamed(CheckId(id, "session_id")), HasSubstr("session_id")) << id;
   }
 }
 
@@ -55,8 +55,9 @@ TEST(ConvertTest, CreateSession) {
   options.set_replacement_noise(0.5);
   options.set_seed(-7);
   options.set_priority(3);
-  const absl::StatusOr<CreateSessionRequest> converted = FromProto(request);
+  const absl::StatusOr<CreateSessionRequest> converted = FromProto(request, "desk");
   ASSERT_TRUE(converted.ok()) << converted.status();
+  EXPECT_EQ(converted->tenant, "desk");
   EXPECT_EQ(converted->id, "news");
   EXPECT_EQ(converted->request_id, "r-1");
   EXPECT_EQ(converted->labels.at("team"), "wire");
@@ -100,32 +101,68 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
   for (const auto& [field, change] : cases) {
     v1::CreateSessionRequest request;
     change(request);
-    EXPECT_EQ(Blamed(FromProto(request).status()), field);
+    EXPECT_EQ(Blamed(FromProto(request, "desk").status()), field);
   }
-  EXPECT_EQ(Blamed(FromProto(v1::CreateSessionRequest()).status()), "OK");
+  EXPECT_EQ(Blamed(FromProto(v1::CreateSessionRequest(), "desk").status()), "OK");
+}
+
+TEST(ConvertTest, ForkSnapshotAndRestoreNameTheirTenant) {
+  v1::ForkSessionRequest fork;
+  EXPECT_EQ(Blamed(FromProto(fork, "desk").status()), "session_id.size");
+  fork.set_session_id("wire");
+  EXPECT_EQ(Blamed(FromProto(fork, "desk").status()), "OK");
+  fork.set_new_session_id("no spaces");
+  EXPECT_EQ(Blamed(FromProto(fork, "desk").status()), "new_session_id");
+  fork.set_new_session_id("copy");
+  (*fork.mutable_labels())["team"] = "wire";
+  fork.set_request_id("r-1");
+  const absl::StatusOr<ForkSessionRequest> forked = FromProto(fork, "desk");
+  ASSERT_TRUE(forked.ok()) << forked.status();
+  EXPECT_EQ(forked->session, ScopedName("desk", "wire"));
+  EXPECT_EQ(forked->new_id, "copy");
+  EXPECT_EQ(forked->labels.at("team"), "wire");
+  EXPECT_EQ(forked->request_id, "r-1");
+
+  v1::SnapshotSessionRequest snapshot;
+  snapshot.set_session_id("wire");
+  snapshot.set_snapshot_id("../etc");
+  EXPECT_EQ(Blamed(FromProto(snapshot, "desk").status()), "snapshot_id");
+  snapshot.set_snapshot_id("noon");
+  EXPECT_EQ(FromProto(snapshot, "desk")->session, ScopedName("desk", "wire"));
+  EXPECT_EQ(FromProto(snapshot, "desk")->snapshot_id, "noon");
+
+  v1::RestoreSessionRequest restore;
+  EXPECT_EQ(Blamed(FromProto(restore, "desk").status()), "snapshot_id.size");
+  restore.set_snapshot_id("noon");
+  restore.set_session_id("again");
+  restore.set_request_id(std::string(129, 'r'));
+  EXPECT_EQ(Blamed(FromProto(restore, "desk").status()), "request_id.size");
+  restore.set_request_id("r-2");
+  EXPECT_EQ(FromProto(restore, "desk")->snapshot, ScopedName("desk", "noon"));
+  EXPECT_EQ(FromProto(restore, "desk")->session_id, "again");
 }
 
 TEST(ConvertTest, AppendTakesEachKindOfContent) {
   v1::AppendRequest request;
   request.set_session_id("s");
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()), "content");
 
   request.mutable_content()->set_text("");
-  absl::StatusOr<AppendRequest> converted = TakeAppend(request, SmallModel());
+  absl::StatusOr<AppendRequest> converted = TakeAppend(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok());
   EXPECT_EQ(std::get<std::string>(converted->content), "");
   EXPECT_EQ(converted->offset, -1);
 
   request.mutable_content()->mutable_token_ids()->add_ids(99);
   request.set_offset(0);
-  converted = TakeAppend(request, SmallModel());
+  converted = TakeAppend(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok());
   EXPECT_THAT(std::get<std::vector<int32_t>>(converted->content), ElementsAre(99));
   EXPECT_EQ(converted->offset, 0);
 
   request.mutable_content()->mutable_embeddings()->set_rows(1);
   request.mutable_content()->mutable_embeddings()->set_bfloat16("\x80\x3f\x00\xc0", 4);
-  converted = TakeAppend(request, SmallModel());
+  converted = TakeAppend(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok()) << converted.status();
   EXPECT_EQ(std::get<EmbeddingRows>(converted->content).rows, 1);
   EXPECT_THAT(std::get<EmbeddingRows>(converted->content).values, ElementsAre(1.0f, -2.0f));
@@ -137,19 +174,44 @@ TEST(ConvertTest, AppendRefusesBadContent) {
   v1::Content& content = *request.mutable_content();
   content.mutable_token_ids()->add_ids(5);
   content.mutable_token_ids()->add_ids(100);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.token_ids.ids[1]");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.token_ids.ids[1]");
   content.mutable_token_ids()->set_ids(1, -1);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.token_ids.ids[1]");
-  content.mutable_embeddings()->set_rows(INT32_MAX);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.embeddings.bfloat16");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.token_ids.ids[1]");
+  content.mutable_embeddings()->set_rows(1000);
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.embeddings.bfloat16");
   content.mutable_embeddings()->set_rows(-1);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.embeddings.rows");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.embeddings.rows");
   content.mutable_embeddings()->set_rows(1);
   content.mutable_embeddings()->set_bfloat16("\x80\x3f\xc0\x7f", 4);  // 1, NaN
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "content.embeddings.bfloat16");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()),
+            "content.embeddings.bfloat16");
   content.set_text("x");
   request.set_offset(-1);
-  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel()).status()), "offset");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), ContentLimits()).status()), "offset");
+}
+
+TEST(ConvertTest, ContentHasLimits) {
+  const ContentLimits limits{.max_text_bytes = 4, .max_tokens = 2};
+  v1::AppendRequest request;
+  request.set_session_id("s");
+  v1::Content& content = *request.mutable_content();
+  content.set_text("four");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()), "OK");
+  content.set_text("fives");
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()), "content.text.size");
+  for (int i = 0; i < 3; ++i) content.mutable_token_ids()->add_ids(1);
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()),
+            "content.token_ids.ids.size");
+  content.mutable_embeddings()->set_rows(3);
+  EXPECT_EQ(Blamed(TakeAppend(request, SmallModel(), limits).status()), "content.embeddings.rows");
+  v1::GenerateRequest generate;
+  generate.set_session_id("s");
+  generate.mutable_prompt()->set_text("fives");
+  EXPECT_EQ(Blamed(TakeGenerate(generate, SmallModel(), limits).status()), "prompt.text.size");
 }
 
 TEST(ConvertTest, Generate) {
@@ -164,7 +226,8 @@ TEST(ConvertTest, Generate) {
   request.set_commit_output(v1::COMMIT_OUTPUT_COMMIT);
   request.set_logprobs(2);
   request.set_evidence(4);
-  const absl::StatusOr<GenerateRequest> converted = TakeGenerate(request, SmallModel());
+  const absl::StatusOr<GenerateRequest> converted =
+      TakeGenerate(request, SmallModel(), ContentLimits());
   ASSERT_TRUE(converted.ok()) << converted.status();
   EXPECT_EQ(std::get<std::string>(converted->prompt), "who?");
   EXPECT_EQ(converted->sampling.temperature, 0.5);
@@ -209,7 +272,7 @@ TEST(ConvertTest, GenerateRefusesOutlandishValues) {
     v1::GenerateRequest request;
     request.set_session_id("s");
     change(request);
-    EXPECT_EQ(Blamed(TakeGenerate(request, SmallModel()).status()), field);
+    EXPECT_EQ(Blamed(TakeGenerate(request, SmallModel(), ContentLimits()).status()), field);
   }
 }
 

@@ -69,6 +69,52 @@ TEST(FlagsTest, EveryKindOfValue) {
   EXPECT_EQ(flags->server.engine.max_batch_streams, 64);
 }
 
+TEST(FlagsTest, SecurityLimitsAndState) {
+  const absl::StatusOr<Flags> flags = ParseFlags({"--auth-file=a.json",
+                                                  "--tls-cert=c.pem",
+                                                  "--tls-key=k.pem",
+                                                  "--tls-client-ca=ca.pem",
+                                                  "--max-text-bytes=1000",
+                                                  "--max-request-tokens=10",
+                                                  "--max-metadata-bytes=2048",
+                                                  "--max-connection-streams=7",
+                                                  "--max-calls=0",
+                                                  "--connection-idle=5m",
+                                                  "--connection-age=1h",
+                                                  "--log-failures-per-second=5",
+                                                  "--host-state-bytes=8000000000",
+                                                  "--state-dir=/state",
+                                                  "--durable",
+                                                  "--snapshot-dir=/snapshots",
+                                                  "--max-open-sessions=9",
+                                                  "--max-total-backlog-tokens=11",
+                                                  "--max-queued-generations=12",
+                                                  "--max-new-tokens=13"},
+                                                 {});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  const ServerOptions& server = flags->server;
+  EXPECT_EQ(server.auth_file, "a.json");
+  EXPECT_EQ(server.tls.certificate, "c.pem");
+  EXPECT_EQ(server.tls.key, "k.pem");
+  EXPECT_EQ(server.tls.client_ca, "ca.pem");
+  EXPECT_EQ(server.content.max_text_bytes, 1000);
+  EXPECT_EQ(server.content.max_tokens, 10);
+  EXPECT_EQ(server.max_metadata_bytes, 2048);
+  EXPECT_EQ(server.max_connection_streams, 7);
+  EXPECT_EQ(server.max_calls, 0);
+  EXPECT_EQ(server.connection_idle, absl::Minutes(5));
+  EXPECT_EQ(server.connection_age, absl::Hours(1));
+  EXPECT_EQ(server.log_failures_per_second, 5);
+  EXPECT_EQ(server.engine.host_state_bytes, 8000000000);
+  EXPECT_EQ(server.engine.state_dir, "/state");
+  EXPECT_TRUE(server.engine.durable);
+  EXPECT_EQ(server.engine.snapshot_dir, "/snapshots");
+  EXPECT_EQ(server.engine.max_open_sessions, 9);
+  EXPECT_EQ(server.engine.max_total_backlog_tokens, 11);
+  EXPECT_EQ(server.engine.max_queued_generations, 12);
+  EXPECT_EQ(server.engine.max_new_tokens, 13);
+}
+
 TEST(FlagsTest, ErrorsNameTheSource) {
   EXPECT_THAT(ErrorOf(ParseFlags({"--no-such"}, {})), HasSubstr("--no-such: unknown flag"));
   EXPECT_THAT(ErrorOf(ParseFlags({"listen"}, {})), HasSubstr("listen: not a flag"));
@@ -130,6 +176,13 @@ TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
                            "--log-format text|json  (default text)",
                            "--config",
                            "--check-config",
+                           "--auth-file FILE",
+                           "--tls-cert FILE",
+                           "--max-text-bytes BYTES  (default 16777216)",
+                           "--max-calls N  (default 16384)",
+                           "--connection-idle DURATION  (default 1h)",
+                           "--state-dir DIRECTORY",
+                           "--durable",
                            "--version",
                            "--help",
                            "--drain-grace DURATION  (default 10s)"}) {

@@ -1,5 +1,8 @@
 #include "server/log.h"
 
+#include <cstdlib>
+
+#include "absl/strings/match.h"
 #include "gtest/gtest.h"
 
 namespace rasq {
@@ -32,6 +35,72 @@ TEST(LogTest, WhatClientsSayCannotEndTheLine) {
             "{\"time\":\"2023-11-14T22:13:20.123Z\",\"event\":\"call\",\"method\":\"Append\","
             "\"session\":\"a\\\"b\\u000a\",\"code\":\"INVALID_ARGUMENT\",\"seconds\":0.001500,"
             "\"message\":\"content: \\\"x\\\"\\u000a\"}\n");
+}
+
+TEST(LogTest, WhatACallHasIsInItsLine) {
+  const CallEvent event = {.method = "Generate",
+                           .request_id = "r-1",
+                           .tenant = "news",
+                           .session_id = "wire",
+                           .status = absl::OkStatus(),
+                           .duration = absl::Seconds(2),
+                           .tokens_in = 3,
+                           .tokens_out = 0,
+                           .trace_id = "4bf9",
+                           .parent_id = "00f0"};
+  EXPECT_EQ(FormatCall(LogFormat::kText, kTime, event),
+            "2023-11-14T22:13:20.123Z call method=Generate request=r-1 tenant=news session=wire "
+            "code=OK seconds=2.000000 tokens_in=3 tokens_out=0 trace=4bf9 parent=00f0\n");
+  EXPECT_EQ(FormatCall(LogFormat::kJson, kTime, event),
+            "{\"time\":\"2023-11-14T22:13:20.123Z\",\"event\":\"call\",\"method\":\"Generate\","
+            "\"request\":\"r-1\",\"tenant\":\"news\",\"session\":\"wire\",\"code\":\"OK\","
+            "\"seconds\":2.000000,\"tokens_in\":3,\"tokens_out\":0,\"trace\":\"4bf9\","
+            "\"parent\":\"00f0\"}\n");
+}
+
+TEST(LineLimitTest, CountsWhatItLeavesOut) {
+  LineLimit limit(/*lines_per_second=*/2);
+  EXPECT_TRUE(limit.Admit(kTime));
+  EXPECT_TRUE(limit.Admit(kTime + absl::Milliseconds(1)));
+  EXPECT_FALSE(limit.Admit(kTime + absl::Milliseconds(2)));
+  EXPECT_FALSE(limit.Admit(kTime + absl::Milliseconds(999)));
+  EXPECT_EQ(limit.TakeLeftOut(kTime + absl::Milliseconds(999)), 0) << "its second is not over";
+  EXPECT_EQ(limit.TakeLeftOut(kTime + absl::Seconds(1)), 2);
+  EXPECT_EQ(limit.TakeLeftOut(kTime + absl::Seconds(1)), 0);
+  EXPECT_TRUE(limit.Admit(kTime + absl::Seconds(1)));
+}
+
+TEST(LineLimitTest, ZeroIsNoLimit) {
+  LineLimit limit(/*lines_per_second=*/0);
+  for (int i = 0; i < 1000; ++i) EXPECT_TRUE(limit.Admit(kTime));
+}
+
+TEST(LogTest, StormsOfFailuresAreShort) {
+  std::FILE* const stream = std::tmpfile();
+  {
+    const Log log(LogFormat::kText, stream, /*max_failures_per_second=*/3);
+    for (int i = 0; i < 500; ++i) {
+      log.Call(Refused());
+      log.Complaint("INVALID_ARGUMENT of another kind");
+    }
+    log.Call({.method = "GetSession", .status = absl::OkStatus()});
+  }
+  std::rewind(stream);
+  int refused = 0, good = 0, left_out = 0;
+  char line[512];
+  while (std::fgets(line, sizeof(line), stream) != nullptr) {
+    const absl::string_view text = line;
+    refused += absl::StrContains(text, "INVALID_ARGUMENT");
+    good += absl::StrContains(text, "code=OK");
+    if (const size_t at = text.find("left out "); at != text.npos) {
+      left_out += std::atoi(line + at + 9);
+    }
+  }
+  // On a slow machine the storm is of more than one second.
+  EXPECT_LT(refused, 100);
+  EXPECT_EQ(refused + left_out, 1000);
+  EXPECT_EQ(good, 1);
+  std::fclose(stream);
 }
 
 TEST(LogTest, Messages) {

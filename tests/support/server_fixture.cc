@@ -11,7 +11,6 @@
 
 #include "grpc/grpc.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "server/address.h"
 
@@ -48,21 +47,28 @@ void ServerTest::StartServer(const ServerOptions& options) {
   channel_ = Connect();
   sessions_ = v1::SessionService::NewStub(channel_);
   models_ = v1::ModelService::NewStub(channel_);
+  admin_ = v1::AdminService::NewStub(channel_);
 }
 
 void ServerTest::TearDown() {
   sessions_.reset();
   models_.reset();
+  admin_.reset();
   channel_.reset();
   server_.reset();
 }
 
-std::shared_ptr<grpc::Channel> ServerTest::Connect() const {
+grpc::ClientContext& ServerTest::Prepare(grpc::ClientContext& context) const {
+  if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
+  return WithDeadline(context);
+}
+
+std::shared_ptr<grpc::Channel> ServerTest::Connect(
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) const {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  return grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
-                                   arguments);
+  return grpc::CreateCustomChannel(server_->address(), credentials, arguments);
 }
 
 grpc::Status ServerTest::Create(const std::string& id, v1::Session* session) {
@@ -70,7 +76,7 @@ grpc::Status ServerTest::Create(const std::string& id, v1::Session* session) {
   v1::CreateSessionRequest request;
   request.set_session_id(id);
   v1::CreateSessionResponse response;
-  grpc::Status status = sessions_->CreateSession(&WithDeadline(context), request, &response);
+  grpc::Status status = sessions_->CreateSession(&Prepare(context), request, &response);
   if (session != nullptr) *session = response.session();
   return status;
 }
@@ -80,7 +86,7 @@ grpc::Status ServerTest::Get(const std::string& id, v1::Session* session) {
   v1::GetSessionRequest request;
   request.set_session_id(id);
   v1::GetSessionResponse response;
-  grpc::Status status = sessions_->GetSession(&WithDeadline(context), request, &response);
+  grpc::Status status = sessions_->GetSession(&Prepare(context), request, &response);
   if (session != nullptr) *session = response.session();
   return status;
 }
@@ -90,7 +96,7 @@ grpc::Status ServerTest::Delete(const std::string& id) {
   v1::DeleteSessionRequest request;
   request.set_session_id(id);
   v1::DeleteSessionResponse response;
-  return sessions_->DeleteSession(&WithDeadline(context), request, &response);
+  return sessions_->DeleteSession(&Prepare(context), request, &response);
 }
 
 grpc::Status ServerTest::Append(const std::string& id, const std::string& text,
@@ -100,14 +106,13 @@ grpc::Status ServerTest::Append(const std::string& id, const std::string& text,
   request.set_session_id(id);
   request.mutable_content()->set_text(text);
   v1::AppendResponse ignored;
-  return sessions_->Append(&WithDeadline(context), request,
-                           response != nullptr ? response : &ignored);
+  return sessions_->Append(&Prepare(context), request, response != nullptr ? response : &ignored);
 }
 
 grpc::Status ServerTest::Generate(const v1::GenerateRequest& request, std::string* text,
                                   v1::GenerateSummary* summary) {
   grpc::ClientContext context;
-  const auto reader = sessions_->Generate(&WithDeadline(context), request);
+  const auto reader = sessions_->Generate(&Prepare(context), request);
   v1::GenerateResponse response;
   while (reader->Read(&response)) {
     if (text != nullptr) *text += response.text();

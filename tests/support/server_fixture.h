@@ -7,7 +7,9 @@
 
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
+#include "grpcpp/security/credentials.h"
 #include "gtest/gtest.h"
+#include "rasq/v1/admin.grpc.pb.h"
 #include "rasq/v1/model.grpc.pb.h"
 #include "rasq/v1/session.grpc.pb.h"
 #include "server/server.h"
@@ -29,10 +31,18 @@ class ServerTest : public ::testing::Test {
   // Ends the server as the process would on SIGTERM.
   void StopServer() { server_->Stop(); }
 
+  // What its calls carry as `authorization: Bearer TOKEN`; empty: nothing.
+  void set_token(const std::string& token) { token_ = token; }
+  // A deadline, and the token. Returns the context.
+  grpc::ClientContext& Prepare(grpc::ClientContext& context) const;
+
   // A connection of its own, not shared with other channels.
-  std::shared_ptr<grpc::Channel> Connect() const;
+  std::shared_ptr<grpc::Channel> Connect(
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials =
+          grpc::InsecureChannelCredentials()) const;
   v1::SessionService::Stub& sessions() { return *sessions_; }
   v1::ModelService::Stub& models() { return *models_; }
+  v1::AdminService::Stub& admin() { return *admin_; }
 
   // Each returns the call's status.
   grpc::Status Create(const std::string& id, v1::Session* session = nullptr);
@@ -52,6 +62,8 @@ class ServerTest : public ::testing::Test {
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::SessionService::Stub> sessions_;
   std::unique_ptr<v1::ModelService::Stub> models_;
+  std::unique_ptr<v1::AdminService::Stub> admin_;
+  std::string token_;
 };
 
 // For calls that must end: no test waits longer. Sets the deadline and returns the context.
