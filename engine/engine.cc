@@ -60,6 +60,11 @@ SessionInfo Engine::Impl::Info(const Session& session) const {
           .state_bytes = session.layout->bytes};
 }
 
+SessionInfo Engine::Impl::InfoOf(const Session& session) const {
+  MutexLock lock(mu_);
+  return Info(session);
+}
+
 absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::Find(const ScopedName& name) const {
   const auto found = sessions_.find(name);
   if (found == sessions_.end()) {

@@ -230,12 +230,7 @@ absl::StatusOr<bool> Engine::Impl::Fork(
     SetPlace(*session, Place::kDevice);
   }
   EnterLog(session, record, [this, session, done](const absl::Status& logged) {
-    absl::StatusOr<SessionInfo> info = logged;
-    if (logged.ok()) {
-      MutexLock lock(mu_);
-      info = Info(*session);
-    }
-    done(std::move(info));
+    done(logged.ok() ? absl::StatusOr<SessionInfo>(InfoOf(*session)) : logged);
   });
   return true;
 }
@@ -287,22 +282,21 @@ absl::StatusOr<bool> Engine::Impl::Snapshot(
   SessionRecord record = MakeRecord(*session);
   record.last_use_time = absl::Now();  // the snapshot's own
   Background([this, request, done, host, bytes, record = std::move(record)] {
-    const std::string where = absl::StrCat("snapshot_id=", request.snapshot_id);
-    absl::StatusOr<std::string> path =
-        store_->SnapshotPath({request.session.tenant, request.snapshot_id});
-    absl::Status status = path.status();
-    if (status.ok()) {
-      status = WriteSessionFile(*path, where, record,
-                                absl::MakeConstSpan(bytes == 0 ? nullptr : host->data(), bytes));
-    }
-    absl::StatusOr<SessionFileHeader> header = status;
-    if (status.ok()) header = ReadSessionHeader(*path, where);
+    const auto write = [&]() -> absl::StatusOr<SnapshotInfo> {
+      const std::string where = absl::StrCat("snapshot_id=", request.snapshot_id);
+      RASQ_ASSIGN_OR_RETURN(const std::string path,
+                            store_->SnapshotPath({request.session.tenant, request.snapshot_id}));
+      RASQ_RETURN_IF_ERROR(WriteSessionFile(
+          path, where, record, absl::MakeConstSpan(bytes == 0 ? nullptr : host->data(), bytes)));
+      RASQ_ASSIGN_OR_RETURN(const SessionFileHeader header, ReadSessionHeader(path, where));
+      return SnapshotOf(request.snapshot_id, header);
+    };
+    absl::StatusOr<SnapshotInfo> info = write();
     {
       MutexLock lock(mu_);
-      ++(header.ok() ? files_written_ : files_failed_);
+      ++(info.ok() ? files_written_ : files_failed_);
     }
-    done(header.ok() ? absl::StatusOr<SnapshotInfo>(SnapshotOf(request.snapshot_id, *header))
-                     : header.status());
+    done(std::move(info));
   });
   return true;
 }
@@ -407,28 +401,22 @@ void Engine::Impl::FinishRestore(Restored restored) {
     SetPlace(*session, Place::kHost);
   }
   // Its memory is not a slot's: it counts as restoring until it has one.
-  EnterLog(session, record, [this, session, end](const absl::Status& logged) {
+  const auto bring_in = [this, session, end]() -> absl::StatusOr<bool> {
+    RASQ_ASSIGN_OR_RETURN(const bool in, BringIn(session));
+    if (in) end(InfoOf(*session));
+    return in;
+  };
+  EnterLog(session, record, [this, session, end, bring_in](const absl::Status& logged) {
     Post([=, this] {
       if (!logged.ok()) {
         end(logged);
         return;
       }
-      session->items.push_front({.task = [this, session, end]() -> absl::StatusOr<bool> {
-                                   RASQ_ASSIGN_OR_RETURN(const bool in, BringIn(session));
-                                   if (!in) return false;
-                                   absl::StatusOr<SessionInfo> info;
-                                   {
-                                     MutexLock lock(mu_);
-                                     info = Info(*session);
-                                   }
-                                   end(info);
-                                   return true;
-                                 },
-                                 .on_dropped = end});
       {
         MutexLock lock(mu_);
         ++session->items_in_flight;
       }
+      session->items.push_front({.task = bring_in, .on_dropped = end});
       busy_[session->key] = session;
     });
   });

@@ -130,6 +130,7 @@ class Engine::Impl {
   absl::StatusOr<SessionPtr> Find(const ScopedName& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<SessionPtr> FindUsable(const ScopedName& name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status MarkDeleting(const ScopedName& name, const std::function<void(absl::Status)>& done);
+  SessionInfo InfoOf(const Session& session) const;
   SessionInfo Info(const Session& session) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The tokens of content that follows what `text` holds back; a BOS first if it is due.
   std::vector<std::shared_ptr<const Input>> ToInput(Content content, bool pinned, bool& begun,

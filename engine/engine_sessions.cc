@@ -111,7 +111,17 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
                                               " rows"));
     }
     RASQ_RETURN_IF_ERROR(CheckTokens(*input));
+    session->queue.Push(input);
   }
+  const int32_t segment = session->layout->shape.segment_rows;
+  if (session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty()) {
+    // They only wait for their segment to be full: that is absorbed.
+    session->loaded_tokens += num_tokens;
+    session->accepted_tokens += num_tokens;
+    session->absorbed_tokens += num_tokens;
+    return session;
+  }
+  session->queue = InputQueue(model_->config().hidden);
   session->items.push_back({.input = std::move(record.queue),
                             .num_tokens = num_tokens,
                             .accept_time = absl::Now(),

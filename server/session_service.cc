@@ -46,7 +46,7 @@ grpc::ServerUnaryReactor* SessionService::CreateSession(grpc::CallbackServerCont
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
   return ServeUnary<v1::CreateSessionRequest>(
-      backend_, "CreateSession", RunOn::kGrpcThread, *context, *request, response,
+      backend_, "CreateSession", RunOn::kWorker, *context, *request, response,
       [this](v1::CreateSessionRequest& message, const UnaryCall& call) {
         const absl::StatusOr<v1::CreateSessionResponse> result =
             Create(backend_.engine, call->tenant(), message);

@@ -134,7 +134,7 @@ TEST(FairnessTest, SessionsOfATenantAreLimited) {
   const ScopedName session = OpenSession(*engine, "a");
   EXPECT_EQ(engine->CreateSession({.tenant = "a"}).status().code(),
             absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(engine->Stats().slots_used, 1);  // the refused one has left none behind
+  EXPECT_EQ(engine->Stats().sessions_open, 1);  // the refused one has left none behind
   OpenSession(*engine, "b");
   ASSERT_TRUE(testing::DeleteSession(*engine, session).ok());
   OpenSession(*engine, "a");

@@ -54,7 +54,7 @@ class ParkingTest : public testing::BackendTest {
     for (int i = 0; i < count; ++i) CreateSession(group, Id(i));
     for (int round = 0; round < 3; ++round) {
       for (int i = 0; i < count; ++i) {
-        EXPECT_TRUE(Append(group, Id(i), Prose(100 * round + i, 3000)).ok());
+        EXPECT_TRUE(Append(group, Id(i), Prose(100 * round + i, 1200)).ok());
       }
     }
     for (int i = 0; i < count; ++i) said.push_back(NextTokens(group, Id(i), kTokens));
@@ -101,7 +101,7 @@ TEST_P(ParkingTest, SessionsThatAllHaveWorkTakeTurns) {
     auto end =
         ends.emplace_back(std::make_shared<testing::Pending<absl::StatusOr<AppendResult>>>());
     ASSERT_TRUE(group
-                    ->Append({.session = Id(i), .content = Prose(i, 60000)},
+                    ->Append({.session = Id(i), .content = Prose(i, 20000)},
                              [end](absl::StatusOr<AppendResult> result) { end->Set(result); })
                     .ok());
   }
@@ -109,7 +109,7 @@ TEST_P(ParkingTest, SessionsThatAllHaveWorkTakeTurns) {
   const auto plain = Start(Options(6));
   for (int i = 0; i < 6; ++i) {
     CreateSession(*plain, Id(i));
-    ASSERT_TRUE(Append(*plain, Id(i), Prose(i, 60000)).ok());
+    ASSERT_TRUE(Append(*plain, Id(i), Prose(i, 20000)).ok());
     EXPECT_EQ(NextTokens(*group, Id(i), kTokens), NextTokens(*plain, Id(i), kTokens));
   }
 }
@@ -159,7 +159,7 @@ TEST_P(ParkingTest, TheNextServerGoesOn) {
 }
 
 TEST_P(ParkingTest, WhatWasAcceptedIsAbsorbedByTheNextServer) {
-  const std::string text = Prose(3, 200000);
+  const std::string text = Prose(3, 60000);
   int64_t offset = 0;
   {
     const auto first = Start(WithDisk());

@@ -18,26 +18,17 @@ namespace rasq {
 namespace {
 
 using testing::Append;
-using testing::Await;
 using testing::CreateSession;
 using ::testing::ElementsAre;
+using testing::Fork;
 using ::testing::HasSubstr;
 using testing::NextTokens;
 using testing::Prose;
+using testing::Restore;
+using testing::Snapshot;
 using testing::TemporaryDirectory;
 
 using SessionOr = absl::StatusOr<SessionInfo>;
-using SnapshotOr = absl::StatusOr<SnapshotInfo>;
-
-SessionOr Fork(EngineGroup& group, const ForkSessionRequest& request) {
-  return Await<SessionOr>([&](auto done) { group.ForkSession(request, done); });
-}
-SnapshotOr Snapshot(EngineGroup& group, const SnapshotRequest& request) {
-  return Await<SnapshotOr>([&](auto done) { group.SnapshotSession(request, done); });
-}
-SessionOr Restore(EngineGroup& group, const RestoreSessionRequest& request) {
-  return Await<SessionOr>([&](auto done) { group.RestoreSession(request, done); });
-}
 
 class SnapshotTest : public testing::BackendTest {
  protected:
@@ -55,7 +46,7 @@ class SnapshotTest : public testing::BackendTest {
   void MakeSession(const std::string& id) {
     CreateSession(*group_, id, {.replacement_noise = 0.3, .seed = 5});
     ASSERT_TRUE(Append(*group_, id, std::string("Never forget this. "), /*pinned=*/true).ok());
-    ASSERT_TRUE(Append(*group_, id, Prose(1, 12000) + "The lighth").ok());
+    ASSERT_TRUE(Append(*group_, id, Prose(1, 8000) + "The lighth").ok());
   }
   // That two sessions are the same now, and after more of the same text.
   void ExpectSame(EngineGroup& group, const std::string& a, const std::string& b) {
@@ -91,7 +82,7 @@ TEST_P(SnapshotTest, AForkGoesOnAsItsOrigin) {
 
 TEST_P(SnapshotTest, AForkHasWhatWasAcceptedBeforeIt) {
   CreateSession(*group_, "a");
-  const std::string text = Prose(4, 30000);
+  const std::string text = Prose(4, 8000);
   ASSERT_TRUE(
       group_->Append({.session = "a", .content = text}, [](const absl::StatusOr<AppendResult>&) {})
           .ok());
@@ -294,7 +285,7 @@ TEST_P(DurableTest, CheckpointsBoundWhatIsDoneAgain) {
   const auto group = Start(running());
   ASSERT_NE(group, nullptr);
   CreateSession(*group, "a");
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(Append(*group, "a", Prose(i, 100000)).ok());
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(Append(*group, "a", Prose(i, 80000)).ok());
   ASSERT_GE(group->Stats().snapshots_written, 2);
   const auto after = Crash("after");
   ASSERT_NE(after, nullptr);

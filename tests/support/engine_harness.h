@@ -115,6 +115,21 @@ absl::Status DeleteSession(AnyEngine& engine, const ScopedName& session) {
   return Await<absl::Status>([&](auto done) { engine.DeleteSession(session, done); });
 }
 
+template <typename AnyEngine>
+absl::StatusOr<SessionInfo> Fork(AnyEngine& engine, const ForkSessionRequest& request) {
+  return Await<absl::StatusOr<SessionInfo>>([&](auto done) { engine.ForkSession(request, done); });
+}
+template <typename AnyEngine>
+absl::StatusOr<SnapshotInfo> Snapshot(AnyEngine& engine, const SnapshotRequest& request) {
+  return Await<absl::StatusOr<SnapshotInfo>>(
+      [&](auto done) { engine.SnapshotSession(request, done); });
+}
+template <typename AnyEngine>
+absl::StatusOr<SessionInfo> Restore(AnyEngine& engine, const RestoreSessionRequest& request) {
+  return Await<absl::StatusOr<SessionInfo>>(
+      [&](auto done) { engine.RestoreSession(request, done); });
+}
+
 // The greedy continuation of a session by so many tokens, which leaves no trace.
 template <typename AnyEngine>
 std::vector<int32_t> NextTokens(AnyEngine& engine, const ScopedName& session, int32_t count) {
