@@ -288,8 +288,10 @@ absl::StatusOr<bool> Engine::Impl::Snapshot(
                             store_->SnapshotPath({request.session.tenant, request.snapshot_id}));
       RASQ_RETURN_IF_ERROR(WriteSessionFile(
           path, where, record, absl::MakeConstSpan(bytes == 0 ? nullptr : host->data(), bytes)));
-      RASQ_ASSIGN_OR_RETURN(const SessionFileHeader header, ReadSessionHeader(path, where));
-      return SnapshotOf(request.snapshot_id, header);
+      // Not read back: the name may have another's file, or none, by now.
+      return SnapshotOf(
+          request.snapshot_id,
+          {.record = record, .state_bytes = bytes, .file_bytes = SessionFileBytes(record, bytes)});
     };
     absl::StatusOr<SnapshotInfo> info = write();
     {
@@ -347,19 +349,21 @@ void Engine::Impl::StartRestores() {
         const std::string where = absl::StrCat("snapshot_id=", restored.request.snapshot.id);
         RASQ_ASSIGN_OR_RETURN(const std::string path,
                               store_->SnapshotPath(restored.request.snapshot));
-        absl::StatusOr<SessionFileHeader> header = ReadSessionHeader(path, where);
-        if (absl::IsNotFound(header.status())) {
+        absl::StatusOr<SessionRecord> record = ReadSessionFile(
+            path, where,
+            [&](const SessionFileHeader& header) -> absl::StatusOr<absl::Span<std::byte>> {
+              RASQ_ASSIGN_OR_RETURN(const StatePool* pool, PoolOf(header.record, where));
+              restored.host = std::make_shared<HostState>();
+              restored.host->own = std::make_unique<std::byte[]>(pool->layout.bytes);
+              return absl::MakeSpan(restored.host->data(), pool->layout.bytes);
+            });
+        if (absl::IsNotFound(record.status())) {
           return absl::NotFoundError(
               absl::StrCat("snapshot_id=\"", restored.request.snapshot.id, "\": no such snapshot"));
         }
-        RASQ_RETURN_IF_ERROR(header.status());
-        restored.record = std::move(header->record);
-        RASQ_ASSIGN_OR_RETURN(const StatePool* pool, PoolOf(restored.record, where));
-        if (header->state_bytes == 0) return absl::OkStatus();
-        restored.host = std::make_shared<HostState>();
-        restored.host->own = std::make_unique<std::byte[]>(pool->layout.bytes);
-        return ReadSessionState(path, where,
-                                absl::MakeSpan(restored.host->data(), pool->layout.bytes));
+        RASQ_RETURN_IF_ERROR(record.status());
+        restored.record = *std::move(record);
+        return PoolOf(restored.record, where).status();
       };
       restored.status = read();
       Post([this, restored] { FinishRestore(restored); });
