@@ -49,7 +49,7 @@ if ((tests)); then
   # Laid out as the source tree is, for which it stands in.
   mkdir -p "$share"/{models,tests/bench}
   cp -r "$source_dir/tests/testdata" "$share/tests"
-  cp "$source_dir/tests/gpu.sh" "$share/tests"
+  cp "$source_dir"/tests/{gpu,start_server}.sh "$share/tests"
   cp "$source_dir/tests/bench/full_kv_baseline.py" "$share/tests/bench"
   for shape in "$source_dir"/models/*-shape; do cp -r "$shape" "$share/models"; done
 fi

@@ -195,6 +195,15 @@ void Engine::Impl::ForkSession(const ForkSessionRequest& request,
 absl::StatusOr<bool> Engine::Impl::Fork(
     const SessionPtr& source, const ForkSessionRequest& request,
     const std::function<void(absl::StatusOr<SessionInfo>)>& done) {
+  absl::Status room;
+  {
+    MutexLock lock(mu_);
+    room = CheckRoom({source->name.tenant, request.new_id}, source->layout->strategy);
+  }
+  if (!room.ok()) {
+    done(room);
+    return true;
+  }
   Slot slot;
   if (!source->fresh) {
     if (!source->slot && source->host == nullptr) {

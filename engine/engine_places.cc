@@ -323,6 +323,7 @@ void Engine::Impl::SaveAll() {
 
 void Engine::Impl::ForgetPlaces(const SessionPtr& session) {
   session->gone = true;
+  SetPlace(*session, Place::kNone);
   session->slot = Slot();
   on_device_.erase(session->key);
   on_host_.erase(session->place_order);

@@ -2,17 +2,19 @@
 # All that needs a GPU: tests, sanitizers, benchmarks, each part or the named ones.
 #   gpu.sh PROGRAMS_DIR [PART...]
 #     tests      operations against their CPU twins, and the engine's invariants
+#     server     rasq-server on all GPUs of the machine, asked over gRPC, stopped and started again
 #     answers    the shipped model on the reference's streams
 #     sanitizer  the operations' tests under memcheck and racecheck
 #     kernels    each operation beside the ceiling that bounds it, at the shape of an 8B model
 #     engine     append and generation at that shape, through the engine
+#     moves      forks, parking and snapshots beside copies of as many bytes
 #     baseline   the same without Rasq: PyTorch with the whole KV cache
 # PROGRAMS_DIR is build/cuda/bin or the bin of a bundle made --with-tests. Fails if a part does.
 set -uo pipefail
 root=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 programs=$(realpath "$1")
 shift
-parts=${*:-tests answers sanitizer kernels engine baseline}
+parts=${*:-tests server answers sanitizer kernels engine moves baseline}
 export RASQ_SOURCE_DIR=${RASQ_SOURCE_DIR:-$root} RASQ_REQUIRE_GPU=1
 failed=()
 
@@ -39,14 +41,47 @@ sanitize() { # sanitize TOOL FILTER
   return "$status"
 }
 
+# Sessions on every GPU, which say the same after the server has ended and another has started.
+serve() {
+  local folder demo text
+  folder=$(mktemp -d)
+  text=$RASQ_SOURCE_DIR/tests/gpu.sh
+  # shellcheck source=tests/start_server.sh
+  source "$(dirname "${BASH_SOURCE[0]}")/start_server.sh"
+  local flags=(--device cuda:all --batch-invariant --max-sessions 8 --state-dir "$folder/states"
+    --model "$RASQ_SOURCE_DIR/models/default" --durable)
+  ask_all() {
+    for i in 1 2 3 4; do
+      "$programs/rasq" --address "$address" ask "s$i" 'What is this?' --max-new-tokens 64 || return 1
+    done
+  }
+  start_server "$programs" "${flags[@]}" 2>"$folder/log" || return 1
+  "$programs/rasq" --address "$address" demo --tokens 100000 >"$folder/demo" 2>&1 &
+  demo=$!
+  for i in 1 2 3 4; do
+    "$programs/rasq" --address "$address" append "s$i" --create <"$text" || return 1
+  done
+  wait "$demo" || { cat "$folder/demo" && return 1; }
+  tail -n 4 "$folder/demo"
+  "$programs/rasq" --address "$address" info
+  "$programs/rasq" --address "$address" sessions list
+  ask_all >"$folder/before" || return 1
+  stop_server || return 1
+  start_server "$programs" "${flags[@]}" 2>"$folder/log" || return 1
+  ask_all >"$folder/after" || return 1
+  stop_server || return 1
+  cmp "$folder/before" "$folder/after"
+}
+
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 for name in $parts; do
   case $name in
     tests)
       part tests "$programs/kernels_test" --gtest_brief=1 --gtest_filter='*Cuda*'
       part tests "$programs/engine_test" --gtest_brief=1 \
-        --gtest_filter='*InvariantsTest*/cuda:*DevicesTest*/cuda:*Clusters*/cuda'
+        --gtest_filter='*Invariants*/cuda:*Devices*/cuda:*Clusters*/cuda:*Parking*/cuda:*Snapshot*/cuda:*Durable*/cuda'
       ;;
+    server) part server serve ;;
     answers)
       part answers "$programs/engine_test" --gtest_brief=1 \
         --gtest_filter='*ShippedModelTest*/cuda:*ShippedModelTest.AnswersAsReference/bfloat16'
@@ -60,6 +95,11 @@ for name in $parts; do
       ;;
     kernels) part kernels "$programs/gpu_kernels_bench" ;;
     engine) part engine "$programs/gpu_engine_bench" ;;
+    moves)
+      part moves "$programs/state_moves_bench" --device=cuda
+      part moves "$programs/state_moves_bench" --device=cuda --dummy \
+        --model="$RASQ_SOURCE_DIR/models/llama-3.1-8b-shape"
+      ;;
     baseline) part baseline python3 "$root/tests/bench/full_kv_baseline.py" ;;
     *) echo "no such part: $name" >&2 && exit 2 ;;
   esac

@@ -196,9 +196,8 @@ TEST_P(SnapshotTest, SnapshotsAreListedAndDeletedByTheirTenant) {
   }
   const auto ids = [&](const std::string& tenant, int32_t size, const std::string& token) {
     std::vector<std::string> all;
-    for (const SnapshotInfo& info : group_->ListSnapshots(tenant, size, token)->snapshots) {
-      all.push_back(info.id);
-    }
+    const SnapshotPage page = *group_->ListSnapshots(tenant, size, token);
+    for (const SnapshotInfo& info : page.snapshots) all.push_back(info.id);
     return all;
   };
   EXPECT_THAT(ids("x", 0, ""), ElementsAre("p", "q", "r"));
