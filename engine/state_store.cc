@@ -80,6 +80,7 @@ StateStore::StateStore(std::string state_dir, std::string snapshot_dir)
 }
 
 StateStore::~StateStore() {
+  log_.reset();  // its last callbacks submit
   {
     MutexLock lock(mu_);
     stopping_ = true;
@@ -148,7 +149,7 @@ absl::Status StateStore::RecoverFiles(const std::function<void(StoredSession)>& 
                           : std::string(header.status().message()));
       continue;
     }
-    if (header->state_bytes == 0) stored.state_file.clear();
+    stored.has_state = header->state_bytes > 0;
     stored.record = std::move(header->record);
     session(std::move(stored));
   }
@@ -161,10 +162,12 @@ absl::Status StateStore::RecoverLog(const std::function<void(StoredSession)>& se
   std::vector<StoredSession> sessions;
   const auto take = [&](LoggedSession logged) {
     absl::StatusOr<SessionRecord> record = DecodeRecord(logged.record);
+    bool has_state = false;
     if (!logged.state_file.empty() && record.ok()) {
       const absl::StatusOr<SessionFileHeader> header =
           ReadSessionHeader(logged.state_file, logged.state_file);
       if (!header.ok()) record = header.status();
+      has_state = header.ok() && header->state_bytes > 0;
     }
     if (!record.ok()) {
       problem(
@@ -175,6 +178,7 @@ absl::Status StateStore::RecoverLog(const std::function<void(StoredSession)>& se
     sessions.push_back({.record = *std::move(record),
                         .key = logged.key,
                         .state_file = std::move(logged.state_file),
+                        .has_state = has_state,
                         .logged = logged.state_sequence,
                         .entries = std::move(logged.entries)});
   };
