@@ -131,8 +131,10 @@ bool ServerProgram::Serving(int seconds) const {
   grpc::GenericStub stub(Connect());
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
-  const auto call = stub.PrepareUnaryCall(
-      &WithDeadline(context, seconds), "/grpc.health.v1.Health/Check", grpc::ByteBuffer(), &queue);
+  const grpc::Slice no_name("");  // of the server as a whole
+  const auto call =
+      stub.PrepareUnaryCall(&WithDeadline(context, seconds), "/grpc.health.v1.Health/Check",
+                            grpc::ByteBuffer(&no_name, 1), &queue);
   call->StartCall();
   grpc::ByteBuffer response;
   grpc::Status status;
