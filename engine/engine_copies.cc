@@ -37,13 +37,6 @@ class Engine::Impl::DurableAck {
       return result_.has_value();
     });
   }
-  // It has to end now, come what may.
-  void Give(const absl::Status& status) {
-    Take([&] {
-      result_ = status;
-      return true;
-    });
-  }
 
  private:
   template <typename Note>
@@ -72,7 +65,7 @@ void Engine::Impl::Log(Session& session, WorkItem& item) {
   const auto ack = std::make_shared<DurableAck>(std::move(item.on_absorbed));
   {
     MutexLock lock(mu_);
-    acks_.insert(ack);
+    ++log_waits_;
   }
   ++session.logged;
   store_->log()->Append(session.stored_key,
@@ -84,24 +77,25 @@ void Engine::Impl::Log(Session& session, WorkItem& item) {
                           ack->OnDurable(status);
                           MutexLock lock(mu_);
                           ++log_entries_;
-                          acks_.erase(ack);
+                          --log_waits_;
                           background_.SignalAll();
                         });
   item.on_absorbed = [ack](absl::StatusOr<AppendResult> result) { ack->OnAbsorbed(result); };
 }
 
-void Engine::Impl::EndAcks(absl::Duration patience) {
+// The log calls back nobody who is gone: it ends what it was given, if need be without the disk.
+void Engine::Impl::EndLogCalls(absl::Duration patience) {
   const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(patience);
-  std::set<std::shared_ptr<DurableAck>> left;
-  {
+  const auto wait = [&](bool forever) {
     MutexLock lock(mu_);
-    while ((!acks_.empty() || log_waits_ > 0) && std::chrono::steady_clock::now() < deadline) {
-      background_.WaitUntil(mu_, deadline);
+    while (log_waits_ > 0 && (forever || std::chrono::steady_clock::now() < deadline)) {
+      forever ? background_.Wait(mu_) : background_.WaitUntil(mu_, deadline);
     }
-    left = acks_;
-  }
-  for (const std::shared_ptr<DurableAck>& ack : left) {
-    ack->Give(absl::UnavailableError("the log could not be written before the engine stopped"));
+    return log_waits_ == 0;
+  };
+  if (!wait(/*forever=*/false)) {
+    store_->log()->GiveUp();
+    wait(/*forever=*/true);
   }
   EndBackground();  // what they posted
   for (const auto& [request, done] : restores_) {
@@ -137,8 +131,9 @@ void Engine::Impl::EnterLog(const SessionPtr& session, const SessionRecord& reco
   const std::string path = store_->StatePath(session->stored_key, 0, record.cursor.position);
   Background([this, session, host, record, path, done = std::move(done)] {
     const int64_t bytes = host == nullptr ? 0 : session->layout->bytes;
-    absl::Status status = WriteSessionFile(
-        path, path, record, absl::MakeConstSpan(host == nullptr ? nullptr : host->data(), bytes));
+    absl::Status status =
+        WriteSessionFile(path, absl::StrCat("session_id=", session->name.id), record,
+                         absl::MakeConstSpan(host == nullptr ? nullptr : host->data(), bytes));
     if (status.ok()) status = store_->log()->Create(session->stored_key, EncodeRecord(record));
     Post([=, this] {
       session->writing = false;
@@ -147,8 +142,15 @@ void Engine::Impl::EnterLog(const SessionPtr& session, const SessionRecord& reco
         MutexLock lock(mu_);
         --session->items_in_flight;
       }
-      if (!status.ok()) {
+      if (!status.ok()) {  // as if it had never been
+        store_->Remove(path);
         FailSession(session, status);
+        {
+          MutexLock lock(mu_);
+          if (session->state == SessionState::kFailed) ++num_deleting_;
+          session->state = SessionState::kDeleting;
+        }
+        FinishDeletes();
         done(status);
         return;
       }
@@ -297,8 +299,10 @@ absl::StatusOr<bool> Engine::Impl::Snapshot(
                             store_->SnapshotPath({request.session.tenant, request.snapshot_id}));
       RASQ_RETURN_IF_ERROR(WriteSessionFile(
           path, where, record, absl::MakeConstSpan(bytes == 0 ? nullptr : host->data(), bytes)));
-      RASQ_ASSIGN_OR_RETURN(const SessionFileHeader header, ReadSessionHeader(path, where));
-      return SnapshotOf(request.snapshot_id, header);
+      // Not read back: the name may have another's file, or none, by now.
+      return SnapshotOf(
+          request.snapshot_id,
+          {.record = record, .state_bytes = bytes, .file_bytes = SessionFileBytes(record, bytes)});
     };
     absl::StatusOr<SnapshotInfo> info = write();
     {
@@ -356,19 +360,21 @@ void Engine::Impl::StartRestores() {
         const std::string where = absl::StrCat("snapshot_id=", restored.request.snapshot.id);
         RASQ_ASSIGN_OR_RETURN(const std::string path,
                               store_->SnapshotPath(restored.request.snapshot));
-        absl::StatusOr<SessionFileHeader> header = ReadSessionHeader(path, where);
-        if (absl::IsNotFound(header.status())) {
+        absl::StatusOr<SessionRecord> record = ReadSessionFile(
+            path, where,
+            [&](const SessionFileHeader& header) -> absl::StatusOr<absl::Span<std::byte>> {
+              RASQ_ASSIGN_OR_RETURN(const StatePool* pool, PoolOf(header.record, where));
+              restored.host = std::make_shared<HostState>();
+              restored.host->own = std::make_unique<std::byte[]>(pool->layout.bytes);
+              return absl::MakeSpan(restored.host->data(), pool->layout.bytes);
+            });
+        if (absl::IsNotFound(record.status())) {
           return absl::NotFoundError(
               absl::StrCat("snapshot_id=\"", restored.request.snapshot.id, "\": no such snapshot"));
         }
-        RASQ_RETURN_IF_ERROR(header.status());
-        restored.record = std::move(header->record);
-        RASQ_ASSIGN_OR_RETURN(const StatePool* pool, PoolOf(restored.record, where));
-        if (header->state_bytes == 0) return absl::OkStatus();
-        restored.host = std::make_shared<HostState>();
-        restored.host->own = std::make_unique<std::byte[]>(pool->layout.bytes);
-        return ReadSessionState(path, where,
-                                absl::MakeSpan(restored.host->data(), pool->layout.bytes));
+        RASQ_RETURN_IF_ERROR(record.status());
+        restored.record = *std::move(record);
+        return PoolOf(restored.record, where).status();
       };
       restored.status = read();
       Post([this, restored] { FinishRestore(restored); });
@@ -421,11 +427,24 @@ void Engine::Impl::FinishRestore(Restored restored) {
         end(logged);
         return;
       }
+      absl::Status refused;
       {
         MutexLock lock(mu_);
-        ++session->items_in_flight;
+        if (stopping_) {
+          refused = absl::UnavailableError("the engine is stopping");
+        } else if (session->state != SessionState::kActive) {
+          refused = absl::AbortedError(
+              absl::StrCat("session_id=", session->name.id, ": is being deleted"));
+        } else {
+          ++session->items_in_flight;
+        }
       }
-      session->items.push_front({.task = bring_in, .on_dropped = end});
+      if (!refused.ok()) {
+        end(refused);
+        return;
+      }
+      // Last: what stands before it may be loaded already.
+      session->items.push_back({.task = bring_in, .on_dropped = end});
       busy_[session->key] = session;
     });
   });
@@ -445,8 +464,8 @@ absl::Status Engine::Impl::Adopt(StoredSession stored) {
   }
   RASQ_ASSIGN_OR_RETURN(const SessionPtr session, MakeSession(std::move(stored.record)));
   session->stored_key = stored.key;
-  session->fresh = stored.state_file.empty();
-  session->file = stored.state_file;
+  session->fresh = !stored.has_state;
+  if (stored.has_state) session->file = stored.state_file;
   session->logs = store_->log() != nullptr;
   session->logged = stored.logged + static_cast<int64_t>(stored.entries.size());
   if (session->logs) session->checkpoint = stored.state_file;
@@ -456,6 +475,8 @@ absl::Status Engine::Impl::Adopt(StoredSession stored) {
   if (!session->fresh) {
     session->place = Place::kDisk;
     ++num_on_disk_;
+  } else if (!session->logs) {
+    store_->Remove(stored.state_file);  // it is in memory now, and the file soon out of date
   }
   return absl::OkStatus();
 }

@@ -8,7 +8,6 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -149,7 +148,7 @@ class Engine::Impl {
   void EndItem(Session& session, const WorkItem& item, const absl::Status& status);
   void EndItems(const SessionPtr& session, const absl::Status& status);
   void EndBackground();
-  void EndAcks(absl::Duration patience);
+  void EndLogCalls(absl::Duration patience);
   void FailSession(const SessionPtr& session, const absl::Status& status);
   // ... where their states are (engine_places.cc): on the device while they are at work, elsewhere
   // when others need the room. What returns a bool gives false if it has to be tried again later.
@@ -265,9 +264,8 @@ class Engine::Impl {
   int64_t log_entries_ ABSL_GUARDED_BY(mu_) = 0;
   std::deque<std::function<void()>> posted_ ABSL_GUARDED_BY(mu_);
   int32_t in_background_ ABSL_GUARDED_BY(mu_) = 0;  // work that has not ended
-  int32_t log_waits_ ABSL_GUARDED_BY(mu_) = 0;      // sessions that enter the log
-  CondVar background_;                              // less of these, or of acks_
-  std::set<std::shared_ptr<DurableAck>> acks_ ABSL_GUARDED_BY(mu_);
+  int32_t log_waits_ ABSL_GUARDED_BY(mu_) = 0;      // calls of the log that call back here
+  CondVar background_;                              // less of these
 
   // The thread's own.
   std::map<int64_t, SessionPtr> busy_;     // sessions with items, by key

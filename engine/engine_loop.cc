@@ -83,7 +83,7 @@ void Engine::Impl::Shutdown() {
   }
   EndBackground();
   if (saves) SaveAll();
-  EndAcks(kLogPatience);
+  EndLogCalls(kLogPatience);
   std::vector<std::function<void(absl::Status)>> done;
   {
     MutexLock lock(mu_);
@@ -172,13 +172,20 @@ void Engine::Impl::FinishDeletes() {
     }
     ForgetPlaces(session);
     if (session->logs) {
+      {
+        MutexLock lock(mu_);
+        ++log_waits_;
+      }
       // Its file goes when the log no longer names it.
-      store_->log()->Delete(session->stored_key,
-                            [store = store_, file = session->checkpoint,
-                             done = std::move(done)](const absl::Status& status) {
-                              if (status.ok()) store->Remove(file);
-                              for (const auto& callback : done) callback(status);
-                            });
+      store_->log()->Delete(
+          session->stored_key,
+          [this, file = session->checkpoint, done = std::move(done)](const absl::Status& status) {
+            if (status.ok()) store_->Remove(file);
+            for (const auto& callback : done) callback(status);
+            MutexLock lock(mu_);
+            --log_waits_;
+            background_.SignalAll();
+          });
     } else {
       for (const auto& callback : done) callback(absl::OkStatus());
     }

@@ -168,8 +168,10 @@ void Engine::Impl::ReadState(const SessionPtr& session) {
   }
   session->reading = true;
   Background([this, session, host] {
+    // Clients hear of it: no path.
     const absl::Status status = ReadSessionState(
-        session->file, session->file, absl::MakeSpan(host->data(), session->layout->bytes));
+        session->file, absl::StrCat("session_id=", session->name.id, ": its parked state"),
+        absl::MakeSpan(host->data(), session->layout->bytes));
     Post([this, session, host, status] {
       session->reading = false;
       if (session->gone) {
@@ -242,8 +244,9 @@ void Engine::Impl::NoteCheckpoint(const SessionPtr& session, const SessionRecord
                                   std::string path, int64_t logged) {
   const std::string old = std::exchange(session->checkpoint, path);
   session->checkpoint_position = record.cursor.position;
+  // The store outlives its log, but not the log's thread: that must not be the last to hold it.
   store_->log()->Checkpoint(session->stored_key, logged, path, EncodeRecord(record),
-                            [store = store_, old, path](const absl::Status& status) {
+                            [store = store_.get(), old, path](const absl::Status& status) {
                               if (status.ok() && old != path) store->Remove(old);
                             });
 }

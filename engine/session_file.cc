@@ -110,6 +110,34 @@ absl::StatusOr<Prefix> ReadPrefix(File& file, absl::string_view where) {
   return prefix;
 }
 
+absl::StatusOr<SessionFileHeader> ReadHeader(File& file, const Prefix& prefix,
+                                             absl::string_view where) {
+  std::string header(prefix.header_bytes, '\0');
+  RASQ_RETURN_IF_ERROR(file.Read(header.data(), header.size(), sizeof(prefix)));
+  if (Hash(header.data(), header.size()) != prefix.header_hash) {
+    return absl::DataLossError(absl::StrCat(where, ": its header is damaged"));
+  }
+  SessionFileHeader result;
+  RASQ_ASSIGN_OR_RETURN(result.record, DecodeRecord(header));
+  result.state_bytes = static_cast<int64_t>(prefix.state_bytes);
+  result.file_bytes = static_cast<int64_t>(sizeof(prefix) + header.size() + prefix.state_bytes);
+  return result;
+}
+
+absl::Status ReadState(File& file, const Prefix& prefix, absl::string_view where,
+                       absl::Span<std::byte> state) {
+  if (prefix.state_bytes != state.size()) {
+    return absl::DataLossError(
+        absl::StrCat(where, ": state_bytes=", prefix.state_bytes, ", should be ", state.size()));
+  }
+  RASQ_RETURN_IF_ERROR(
+      file.Read(state.data(), state.size(), sizeof(prefix) + int64_t{prefix.header_bytes}));
+  if (Hash(state.data(), state.size()) != prefix.state_hash) {
+    return absl::DataLossError(absl::StrCat(where, ": its state is damaged"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status WriteAll(const std::string& path, absl::string_view where, const Prefix& prefix,
                       const std::string& header, absl::Span<const std::byte> state) {
   File file(path, where, O_WRONLY | O_CREAT | O_TRUNC);
@@ -127,6 +155,10 @@ absl::Status SyncDirectory(const std::string& path, absl::string_view where) {
 }
 
 }  // namespace
+
+int64_t SessionFileBytes(const SessionRecord& record, int64_t state_bytes) {
+  return static_cast<int64_t>(sizeof(Prefix) + EncodeRecord(record).size()) + state_bytes;
+}
 
 absl::Status WriteSessionFile(const std::string& path, absl::string_view where,
                               const SessionRecord& record, absl::Span<const std::byte> state) {
@@ -154,16 +186,7 @@ absl::StatusOr<SessionFileHeader> ReadSessionHeader(const std::string& path,
   File file(path, where, O_RDONLY);
   RASQ_RETURN_IF_ERROR(file.status());
   RASQ_ASSIGN_OR_RETURN(const Prefix prefix, ReadPrefix(file, where));
-  std::string header(prefix.header_bytes, '\0');
-  RASQ_RETURN_IF_ERROR(file.Read(header.data(), header.size(), sizeof(prefix)));
-  if (Hash(header.data(), header.size()) != prefix.header_hash) {
-    return absl::DataLossError(absl::StrCat(where, ": its header is damaged"));
-  }
-  SessionFileHeader result;
-  RASQ_ASSIGN_OR_RETURN(result.record, DecodeRecord(header));
-  result.state_bytes = static_cast<int64_t>(prefix.state_bytes);
-  result.file_bytes = static_cast<int64_t>(sizeof(prefix) + header.size() + prefix.state_bytes);
-  return result;
+  return ReadHeader(file, prefix, where);
 }
 
 absl::Status ReadSessionState(const std::string& path, absl::string_view where,
@@ -171,16 +194,21 @@ absl::Status ReadSessionState(const std::string& path, absl::string_view where,
   File file(path, where, O_RDONLY);
   RASQ_RETURN_IF_ERROR(file.status());
   RASQ_ASSIGN_OR_RETURN(const Prefix prefix, ReadPrefix(file, where));
-  if (prefix.state_bytes != state.size()) {
-    return absl::DataLossError(
-        absl::StrCat(where, ": state_bytes=", prefix.state_bytes, ", should be ", state.size()));
+  return ReadState(file, prefix, where, state);
+}
+
+absl::StatusOr<SessionRecord> ReadSessionFile(
+    const std::string& path, absl::string_view where,
+    const std::function<absl::StatusOr<absl::Span<std::byte>>(const SessionFileHeader&)>& place) {
+  File file(path, where, O_RDONLY);
+  RASQ_RETURN_IF_ERROR(file.status());
+  RASQ_ASSIGN_OR_RETURN(const Prefix prefix, ReadPrefix(file, where));
+  RASQ_ASSIGN_OR_RETURN(SessionFileHeader header, ReadHeader(file, prefix, where));
+  if (header.state_bytes > 0) {
+    RASQ_ASSIGN_OR_RETURN(const absl::Span<std::byte> state, place(header));
+    RASQ_RETURN_IF_ERROR(ReadState(file, prefix, where, state));
   }
-  RASQ_RETURN_IF_ERROR(
-      file.Read(state.data(), state.size(), sizeof(prefix) + int64_t{prefix.header_bytes}));
-  if (Hash(state.data(), state.size()) != prefix.state_hash) {
-    return absl::DataLossError(absl::StrCat(where, ": its state is damaged"));
-  }
-  return absl::OkStatus();
+  return std::move(header.record);
 }
 
 }  // namespace rasq

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -31,6 +32,8 @@ struct SessionFileHeader {
 // name is new. `state` is in host memory.
 absl::Status WriteSessionFile(const std::string& path, absl::string_view where,
                               const SessionRecord& record, absl::Span<const std::byte> state);
+// How long that file is.
+int64_t SessionFileBytes(const SessionRecord& record, int64_t state_bytes);
 // kNotFound, or kDataLoss if the file is damaged, or kFailedPrecondition if it is of another
 // version. The header alone is read and checked.
 absl::StatusOr<SessionFileHeader> ReadSessionHeader(const std::string& path,
@@ -38,5 +41,10 @@ absl::StatusOr<SessionFileHeader> ReadSessionHeader(const std::string& path,
 // The slab alone. kDataLoss also if it is not as long as `state`.
 absl::Status ReadSessionState(const std::string& path, absl::string_view where,
                               absl::Span<std::byte> state);
+// Both, of one file, whatever takes its name meanwhile. `place` says where the slab of that header
+// goes; it is not called if there is none.
+absl::StatusOr<SessionRecord> ReadSessionFile(
+    const std::string& path, absl::string_view where,
+    const std::function<absl::StatusOr<absl::Span<std::byte>>(const SessionFileHeader&)>& place);
 
 }  // namespace rasq

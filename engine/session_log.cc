@@ -129,6 +129,12 @@ void SessionLog::PushDelete(int64_t key, std::function<void(absl::Status)> durab
         .durable = std::move(durable)});
 }
 
+void SessionLog::GiveUp() {
+  MutexLock lock(mu_);
+  given_up_ = true;
+  queued_.Signal();
+}
+
 absl::Status SessionLog::Health() const {
   MutexLock lock(mu_);
   return health_;
@@ -146,7 +152,7 @@ void SessionLog::Push(Call call) {
 }
 
 void SessionLog::Run() {
-  absl::Status status;  // not OK: the disk refused, and the log is being destroyed
+  absl::Status status;  // not OK: the disk refused, and nobody waits for it
   while (true) {
     std::deque<Call> calls;
     {
@@ -197,10 +203,11 @@ bool SessionLog::SetHealthAndWait(const absl::Status& status, std::chrono::milli
   MutexLock lock(mu_);
   health_ = absl::IsResourceExhausted(status) ? status : absl::UnavailableError(status.message());
   created_.SignalAll();
-  while (!stopping_ && std::chrono::steady_clock::now() < deadline) {
+  const auto ends = [this] { return stopping_ || given_up_; };
+  while (!ends() && std::chrono::steady_clock::now() < deadline) {
     queued_.WaitUntil(mu_, deadline);
   }
-  return !stopping_;
+  return !ends();
 }
 
 }  // namespace rasq

@@ -92,6 +92,10 @@ class SessionLog {
                   std::function<void(absl::Status)> durable);
   void Delete(int64_t key, std::function<void(absl::Status)> durable);
 
+  // From now on nothing waits for a disk that refuses: what it has not taken, and all that comes,
+  // gets kUnavailable. For a server that stops.
+  void GiveUp();
+
   // Not OK while the disk refuses writes: kResourceExhausted if it is full, else kUnavailable. New
   // appends should then be refused: they would wait in memory.
   absl::Status Health() const;
@@ -110,9 +114,9 @@ class SessionLog {
   void PushDelete(int64_t key, std::function<void(absl::Status)> durable)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Run();
-  // Not OK only if the disk refuses while the log is being destroyed: kUnavailable.
+  // Not OK only if the disk refuses and the log is given up or being destroyed: kUnavailable.
   absl::Status CommitUntilDone();
-  // False if the log is being destroyed.
+  // False if the log is given up or being destroyed.
   bool SetHealthAndWait(const absl::Status& status, std::chrono::milliseconds time);
 
   mutable Mutex mu_;
@@ -123,6 +127,7 @@ class SessionLog {
   absl::Status health_ ABSL_GUARDED_BY(mu_);
   int64_t num_writes_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  bool given_up_ ABSL_GUARDED_BY(mu_) = false;
 
   // Recover's, then the thread's.
   std::unique_ptr<SessionLogStore> store_;

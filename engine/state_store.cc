@@ -80,6 +80,7 @@ StateStore::StateStore(std::string state_dir, std::string snapshot_dir)
 }
 
 StateStore::~StateStore() {
+  log_.reset();  // its last callbacks submit
   {
     MutexLock lock(mu_);
     stopping_ = true;
@@ -148,7 +149,7 @@ absl::Status StateStore::RecoverFiles(const std::function<void(StoredSession)>& 
                           : std::string(header.status().message()));
       continue;
     }
-    if (header->state_bytes == 0) stored.state_file.clear();
+    stored.has_state = header->state_bytes > 0;
     stored.record = std::move(header->record);
     session(std::move(stored));
   }
@@ -158,12 +159,15 @@ absl::Status StateStore::RecoverFiles(const std::function<void(StoredSession)>& 
 absl::Status StateStore::RecoverLog(const std::function<void(StoredSession)>& session,
                                     const std::function<void(std::string)>& problem) {
   std::set<std::string> used;
+  std::vector<StoredSession> sessions;
   const auto take = [&](LoggedSession logged) {
     absl::StatusOr<SessionRecord> record = DecodeRecord(logged.record);
+    bool has_state = false;
     if (!logged.state_file.empty() && record.ok()) {
       const absl::StatusOr<SessionFileHeader> header =
           ReadSessionHeader(logged.state_file, logged.state_file);
       if (!header.ok()) record = header.status();
+      has_state = header.ok() && header->state_bytes > 0;
     }
     if (!record.ok()) {
       problem(
@@ -171,14 +175,17 @@ absl::Status StateStore::RecoverLog(const std::function<void(StoredSession)>& se
       return;
     }
     used.insert(logged.state_file);
-    session({.record = *std::move(record),
-             .key = logged.key,
-             .state_file = std::move(logged.state_file),
-             .logged = logged.state_sequence,
-             .entries = std::move(logged.entries)});
+    sessions.push_back({.record = *std::move(record),
+                        .key = logged.key,
+                        .state_file = std::move(logged.state_file),
+                        .has_state = has_state,
+                        .logged = logged.state_sequence,
+                        .entries = std::move(logged.entries)});
   };
   RASQ_ASSIGN_OR_RETURN(const LogReport report, log_->Recover(take));
   for (const std::string& line : report.problems) problem(line);
+  // Not before the log is through: who gets one may absorb, expire and log at once.
+  for (StoredSession& stored : sessions) session(std::move(stored));
   // Files that the crash left before the log knew them, or after it had forgotten them.
   for (const fs::path& path : FilesOf(state_dir_, kStateSuffix)) {
     if (!used.contains(path.string())) unlink(path.c_str());

@@ -25,7 +25,8 @@ namespace rasq {
 struct StoredSession {
   SessionRecord record;
   int64_t key = 0;                // see StateStore::NewKey
-  std::string state_file;         // its slab; empty: it has none yet
+  std::string state_file;         // of the record and its slab; empty: there is none
+  bool has_state = false;         // the file has a slab
   int64_t logged = 0;             // entries of the log that `record` holds
   std::vector<LogEntry> entries;  // those after it
 };

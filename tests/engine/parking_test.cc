@@ -159,6 +159,27 @@ TEST_P(ParkingTest, TheNextServerGoesOn) {
   EXPECT_EQ(NextTokens(*second, "full", kTokens), NextTokens(*plain, "full", kTokens));
 }
 
+TEST_P(ParkingTest, AnEmptySessionIsFilledOrDeletedByTheNextServer) {
+  for (const bool durable : {false, true}) {
+    EngineOptions options = WithDisk();
+    options.state_dir += durable ? "/durable" : "/plain";
+    options.durable = durable;
+    {
+      const auto first = Start(options);
+      CreateSession(*first, "filled");
+      CreateSession(*first, "deleted");
+    }
+    {
+      const auto second = Start(options);
+      ASSERT_TRUE(Append(*second, "filled", Prose(3, 4000)).ok());
+      ASSERT_TRUE(testing::DeleteSession(*second, "deleted").ok());
+    }
+    const auto third = Start(options);
+    EXPECT_GT(third->GetSession("filled")->context_tokens, 500);
+    EXPECT_EQ(third->GetSession("deleted").status().code(), absl::StatusCode::kNotFound);
+  }
+}
+
 TEST_P(ParkingTest, WhatWasAcceptedIsAbsorbedByTheNextServer) {
   const std::string text = Prose(3, 60000);
   int64_t offset = 0;

@@ -21,6 +21,7 @@ class Process {
   void Write(const std::string& text);
   void CloseInput();
   void Signal(int number);
+  pid_t pid() const { return pid_; }
 
   // Reads both streams until one line of either matches; returns the first group, "" at the end.
   std::string WaitFor(const std::string& pattern);
