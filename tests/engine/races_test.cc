@@ -29,9 +29,9 @@ constexpr int kThreads = 6;
 constexpr int kNames = 6;
 constexpr size_t kMostOpen = 24;  // calls in flight
 
-// Calls that have begun, and how each has ended.
 constexpr const char* kKinds[] = {"append", "generate", "fork", "snapshot", "restore", "delete"};
 
+// Calls that have begun, and how each has ended.
 class Ledger {
  public:
   int64_t Begin(const std::string& what) {
