@@ -224,7 +224,7 @@ void Engine::Impl::StartRestores() {
         return PoolOf(restored.record, where).status();
       };
       restored.status = read();
-      Post([this, restored] { FinishRestore(restored); });
+      Post([this, restored = std::move(restored)] { FinishRestore(restored); });
     });
   }
 }

@@ -109,6 +109,7 @@ class Engine::Impl {
   absl::Status CheckGenerate(const GenerateRequest& request) const;
   absl::Status CheckContent(const Content& content) const;
   absl::Status LogHealth() const;
+  static absl::Status ForClients(const absl::Status& log);
   // The pool that a record's state fits in: kFailedPrecondition if it is of another model.
   absl::StatusOr<const StatePool*> PoolOf(const SessionRecord& record,
                                           absl::string_view where) const;

@@ -35,7 +35,8 @@ absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionReque
   RASQ_ASSIGN_OR_RETURN(const SessionPtr session, MakeSession(record));
   if (store_ != nullptr && store_->log() != nullptr) {
     record.name = session->name;
-    RASQ_RETURN_IF_ERROR(store_->log()->Create(session->stored_key, EncodeRecord(record)));
+    RASQ_RETURN_IF_ERROR(
+        ForClients(store_->log()->Create(session->stored_key, EncodeRecord(record))));
     session->logs = true;
   }
   absl::Status status;
@@ -178,7 +179,16 @@ absl::Status Engine::Impl::CheckTokens(const Input& input) const {
 }
 
 absl::Status Engine::Impl::LogHealth() const {
-  return store_ == nullptr || store_->log() == nullptr ? absl::OkStatus() : store_->log()->Health();
+  return store_ == nullptr || store_->log() == nullptr ? absl::OkStatus()
+                                                       : ForClients(store_->log()->Health());
+}
+
+// What the log says names its directory.
+absl::Status Engine::Impl::ForClients(const absl::Status& log) {
+  if (log.ok()) return log;
+  return absl::Status(log.code(), absl::IsResourceExhausted(log)
+                                      ? "durable: the disk is full"
+                                      : "durable: the disk refuses writes");
 }
 
 absl::StatusOr<const Engine::Impl::StatePool*> Engine::Impl::PoolOf(const SessionRecord& record,

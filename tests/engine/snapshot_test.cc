@@ -33,6 +33,8 @@ using SessionOr = absl::StatusOr<SessionInfo>;
 class SnapshotTest : public testing::BackendTest {
  protected:
   void SetUp() override {
+    BackendTest::SetUp();
+    if (IsSkipped()) return;
     options_ = testing::ShippedModel(GetParam());
     options_.snapshot_dir = directory_.path();
     group_ = Start();
