@@ -149,7 +149,6 @@ class Engine::Impl {
   void EndItem(Session& session, const WorkItem& item, const absl::Status& status);
   void EndItems(const SessionPtr& session, const absl::Status& status);
   void EndBackground();
-  void EndLogCalls(absl::Duration patience);
   void FailSession(const SessionPtr& session, const absl::Status& status);
   // ... where their states are (engine_places.cc): on the device while they are at work, elsewhere
   // when others need the room. What returns a bool gives false if it has to be tried again later.
@@ -182,9 +181,11 @@ class Engine::Impl {
   struct Restored;
   void StartRestores();
   void FinishRestore(Restored restored);
+  // ... what is durable (engine_log.cc) ...
   void EnterLog(const SessionPtr& session, const SessionRecord& record,
                 std::function<void(absl::Status)> done);
   void Log(Session& session, WorkItem& item);
+  void EndLogCalls(absl::Duration patience);
   // ... who moves forward next, and by how much (engine_plan.cc) ...
   int32_t WeightOf(const std::string& tenant) const;
   std::vector<SessionPtr> ServingOrder();

@@ -27,17 +27,26 @@ int32_t StepPace::BucketOf(int32_t decoding) {
   return (decoding + step - 1) / step * step;
 }
 
+const StepPace::DecodeTime* StepPace::Known(int32_t decoding) const {
+  auto above = decode_.upper_bound(BucketOf(decoding));
+  while (above != decode_.begin()) {
+    --above;
+    if (above->second.seconds.size() >= kFirstProbes) return &above->second;
+  }
+  return nullptr;
+}
+
 int32_t StepPace::AppendRows(int32_t decoding) const {
   if (slowdown_ <= 0) return -1;
-  const auto found = decode_.find(BucketOf(decoding));
-  if (found == decode_.end()) return 0;
-  const DecodeTime& decode = found->second;
-  if (decode.seconds.size() < kFirstProbes || decode.mixed_since >= kProbePeriod) return 0;
+  const DecodeTime* known = Known(decoding);
+  if (known == nullptr) return 0;
+  const auto own = decode_.find(BucketOf(decoding));
+  if (own != decode_.end() && own->second.mixed_since >= kProbePeriod) return 0;
   if (row_seconds_.size() == 0) return least_rows_;
   const double row = row_seconds_.Quantile(0.5);
-  // Somewhat more than the last time's: what is known of few rows says little of many.
-  const int32_t most = std::max(least_rows_, last_rows_ + last_rows_ / 4 + 1);
-  const double room = (slowdown_ - 1) * PlainSeconds(decode);
+  // At most twice the last time's: what is known of few rows says little of many.
+  const int32_t most = std::max(least_rows_, 2 * last_rows_);
+  const double room = (slowdown_ - 1) * PlainSeconds(*known);
   const double fit = row * most <= room ? most : room / row;
   const int32_t rows = room > 0 ? static_cast<int32_t>(fit) : 0;
   if (rows >= least_rows_) return rows;
@@ -51,9 +60,9 @@ void StepPace::OnStep(int32_t decoding, int32_t append_rows, bool waiting, doubl
   if (append_rows == 0) {
     decode.seconds.Add(seconds);
     decode.mixed_since = 0;
-  } else if (decode.seconds.size() > 0) {
+  } else if (const DecodeTime* known = Known(decoding); known != nullptr) {
     ++decode.mixed_since;
-    added = std::max(0.0, seconds - PlainSeconds(decode));
+    added = std::max(0.0, seconds - PlainSeconds(*known));
     row_seconds_.Add(added / append_rows);
     last_rows_ = append_rows;
   }

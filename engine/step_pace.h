@@ -55,6 +55,9 @@ class StepPace {
   static double PlainSeconds(const DecodeTime& decode) { return decode.seconds.Quantile(0.25); }
   // Steps of nearly as many rows take nearly the same time.
   static int32_t BucketOf(int32_t decoding);
+  // What is known of decoding alone: of that bucket or, as more rows do not take less time, of one
+  // below it. Null: nothing.
+  const DecodeTime* Known(int32_t decoding) const;
 
   const double slowdown_;
   const int32_t least_rows_;

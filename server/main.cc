@@ -68,6 +68,8 @@ void PrintCapacity(const rasq::EngineGroup& group) {
         Mebibytes(stats.session_bytes),
         Mebibytes(stats.weight_bytes + stats.workspace_bytes + stats.session_bytes));
   }
+  const rasq::EngineStats all = group.Stats();
+  std::printf("at most %d sessions open, %d are\n", all.max_open_sessions, all.sessions_open);
 }
 
 // gRPC's own complaints: a port scanner must not fill the disk with failed handshakes, nor break

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Two servers behind a real HAProxy with deploy/haproxy: each session keeps to one server, both have
-# some; a server that drains gets no new ones, and when it dies the sessions of the other go on.
+# some; a server that drains gets no new ones, and when it dies the sessions of the other go on, and
+# one of its own does from a snapshot.
 #   haproxy_test.sh BUILD_DIR
 set -euo pipefail
 # shellcheck source=tests/start_server.sh
@@ -25,7 +26,7 @@ fail() {
 
 for i in 0 1; do
   start_server "$bin" --model "$tests/../models/default" --threads 1 --max-sessions 24 \
-    --max-generations 1 --drain-grace 60s 2>"$folder/server-$i.log"
+    --max-generations 1 --drain-grace 60s --snapshot-dir "$folder/snapshots" 2>"$folder/server-$i.log"
   servers+=("$server") addresses+=("$address")
 done
 
@@ -73,7 +74,10 @@ for i in {1..16}; do
   through ask "wire-$i" 'Who is the chief of Xenon?' --max-new-tokens 2 >/dev/null
 done
 
-# A session that moves by snapshot is found on its new server: that step belongs here.
+# A session that will move: what it says, and a snapshot where both servers find it.
+ask_moved() { through ask "${second[1]}" 'Who is the chief of Xenon?' --max-new-tokens 16; }
+ask_moved >"$folder/before"
+through sessions snapshot "${second[1]}" moved >/dev/null
 
 # A server that drains still answers, for the sake of calls in flight: its check takes it out.
 through ask "${second[0]}" 'On and on' --raw --ignore-eos --max-new-tokens 60000 >"$folder/answer" &
@@ -93,6 +97,10 @@ done
 # What the dead server had is not there; its share of new sessions is the other's now.
 if through sessions get "${second[0]}" >"$folder/lost.log" 2>&1; then fail "a session outlived its server"; fi
 grep -q NOT_FOUND "$folder/lost.log" || fail "another error than NOT_FOUND"
+# The moved one is found, through the proxy, where the hash now leads, and says the same.
+through sessions restore moved "${second[1]}" >/dev/null
+ask_moved >"$folder/after"
+cmp "$folder/before" "$folder/after" || fail "the moved session says something else"
 for i in {21..24}; do through sessions create "wire-$i" >/dev/null; done
-(($(sessions_of 0 | wc -l) == ${#first[@]} + 8)) || fail "the 4 new ones are missing"
+(($(sessions_of 0 | wc -l) == ${#first[@]} + 9)) || fail "the 4 new ones are missing"
 echo "the sessions of a server go on without the other, $SECONDS s"

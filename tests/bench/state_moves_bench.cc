@@ -129,6 +129,7 @@ int Main(int argc, char** argv) {
     Must(testing::Fork(*plain, {.session = "a", .new_id = "b"}));
     forget("b");
   });
+  // A GPU makes the copy while the call returns; what follows waits for it.
   Print("fork and delete", fork, "copy on the device", on_device);
 
   // Two sessions that take turns on one slot, and on two.

@@ -71,7 +71,7 @@ class EngineGroupTest : public ::testing::Test {
   std::unique_ptr<EngineGroup> group_;
 };
 
-TEST_F(EngineGroupTest, SessionsGoWhereMostSlotsAreFree) {
+TEST_F(EngineGroupTest, SessionsGoWhereMostPlacesAreFree) {
   EXPECT_EQ(Create("a"), 0);
   EXPECT_EQ(Create("b"), 1);
   EXPECT_EQ(Create("c"), 0);
@@ -83,7 +83,7 @@ TEST_F(EngineGroupTest, SessionsGoWhereMostSlotsAreFree) {
   const absl::Status full = group_->CreateSession({}).status();
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(full.message()),
-              HasSubstr("all 2 slots are taken, on each of 2 devices"));
+              HasSubstr("all 2 places are taken, on each of 2 devices"));
   // Strategy full has a pool of its own.
   EXPECT_EQ(Create("g", Strategy::kFull), 0);
   EXPECT_EQ(Create("h", Strategy::kFull), 1);
@@ -179,7 +179,7 @@ TEST_F(EngineGroupTest, SumsWhatTheEnginesHave) {
   ASSERT_GE(Create("b"), 0);
   const EngineStats stats = group_->Stats();
   EXPECT_EQ(stats.slots_total, 4);
-  EXPECT_EQ(stats.slots_used, 2);
+  EXPECT_EQ(stats.sessions_open, 2);
   EXPECT_EQ(stats.work_slots, 4);
   EXPECT_EQ(stats.backlog_limit_tokens, 2 * TwoDevices().max_total_backlog_tokens);
   EXPECT_EQ(stats.weight_bytes, 2 * group_->engine(0).Stats().weight_bytes);

@@ -86,7 +86,7 @@ TEST_F(EngineTest, ARepeatedCreateGivesTheSameSession) {
   const auto again = engine_->CreateSession({.request_id = "r1"});
   ASSERT_TRUE(first.ok() && again.ok());
   EXPECT_EQ(first->id, again->id);
-  EXPECT_EQ(engine_->Stats().slots_used, 1);
+  EXPECT_EQ(engine_->Stats().sessions_open, 1);
   ASSERT_TRUE(DeleteSession(*engine_, first->id).ok());
   EXPECT_NE(engine_->CreateSession({.request_id = "r1"})->id, "");
 }
@@ -95,7 +95,7 @@ TEST_F(EngineTest, CapacityIsRefusedAndComesBack) {
   std::vector<std::string> sessions;
   for (int i = 0; i < 8; ++i) sessions.push_back(CreateSession(*engine_));
   ExpectError(engine_->CreateSession({}).status(), absl::StatusCode::kResourceExhausted,
-              "all 8 slots");
+              "all 8 places");
   ASSERT_TRUE(DeleteSession(*engine_, sessions[3]).ok());
   EXPECT_TRUE(engine_->CreateSession({}).ok());
 }
@@ -438,7 +438,7 @@ TEST_F(EngineTest, FullRefusesMoreThanItKeeps) {
   EXPECT_EQ(answer->summary.finish_reason, FinishReason::kLength);
   EXPECT_LE(answer->tokens.size(), 49u);
   ExpectError(engine_->CreateSession({.options = {.strategy = Strategy::kFull}}).status(),
-              absl::StatusCode::kResourceExhausted, "slots of strategy full");
+              absl::StatusCode::kResourceExhausted, "places of strategy full");
 }
 
 TEST(EngineBacklogTest, IsBounded) {

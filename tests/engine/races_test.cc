@@ -1,8 +1,10 @@
 // Everything that can happen to a session, to a few sessions, by many threads at once: no call may
 // end twice or never, or for a reason that is nobody's doing. RASQ_RACES_SECONDS sets how long;
 // meant for ThreadSanitizer and AddressSanitizer above all.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <random>
@@ -26,6 +28,8 @@ namespace {
 constexpr int kThreads = 6;
 constexpr int kNames = 6;
 constexpr size_t kMostOpen = 24;  // calls in flight
+
+constexpr const char* kKinds[] = {"append", "generate", "fork", "snapshot", "restore", "delete"};
 
 // Calls that have begun, and how each has ended.
 class Ledger {
@@ -54,6 +58,12 @@ class Ledger {
     std::set<std::string> left;
     for (const auto& [call, what] : open_) left.insert(what);
     return left;
+  }
+  // Whether a call of each kind that changes something has succeeded.
+  bool SeenAll() {
+    MutexLock lock(mu_);
+    return std::all_of(std::begin(kKinds), std::end(kKinds),
+                       [&](const char* kind) { return ends_.contains(absl::StrCat(kind, " OK")); });
   }
   // "append OK" -> 1234
   std::map<std::string, int64_t> ends() {
@@ -231,7 +241,10 @@ TEST_P(RacesTest, EveryCallEndsOnce) {
     for (int i = 0; i < kThreads; ++i) {
       threads.emplace_back([&, i] {
         std::mt19937_64 random(100 * life + i);
-        while (std::chrono::steady_clock::now() < end) {
+        // On a busy machine it takes longer until all has been seen.
+        while (std::chrono::steady_clock::now() < end ||
+               (life == 1 && !ledger_.SeenAll() &&
+                std::chrono::steady_clock::now() < end + std::chrono::seconds(60))) {
           Act(*group, random);
           // Else what waits would grow without end.
           while (ledger_.num_open() > kMostOpen) std::this_thread::yield();
@@ -247,9 +260,7 @@ TEST_P(RacesTest, EveryCallEndsOnce) {
   for (const auto& [what, count] : ledger_.ends()) {
     std::printf("%-40s %lld\n", what.c_str(), static_cast<long long>(count));
   }
-  for (const char* what : {"append", "generate", "fork", "snapshot", "restore", "delete"}) {
-    EXPECT_GT(ledger_.ends()[absl::StrCat(what, " OK")], 0) << what;
-  }
+  EXPECT_TRUE(ledger_.SeenAll()) << "of a kind above, none was OK";
 
   // All of it can go, and leaves nothing.
   const auto group = Start();

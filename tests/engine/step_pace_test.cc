@@ -59,10 +59,8 @@ TEST(StepPaceTest, DecodingAloneIsLearnedFirst) {
     pace.OnStep(1, 0, true, 0.004);
   }
   EXPECT_EQ(pace.AppendRows(1), kLeast);  // what a row adds comes next
-  EXPECT_EQ(pace.AppendRows(2), 0);       // another number of rows is another time
+  EXPECT_EQ(pace.AppendRows(2), kLeast);  // more of them do not take less
   pace.OnStep(1, kLeast, true, 0.004 + kLeast * 0.00021);
-  EXPECT_EQ(pace.AppendRows(1), kLeast + 3);  // a quarter more and one
-  pace.OnStep(1, kLeast + 3, true, 0.004 + (kLeast + 3) * 0.00021);
   EXPECT_EQ(pace.AppendRows(1), 13);  // 0.7 * 4 ms / 0.21 ms
 }
 
@@ -115,11 +113,20 @@ TEST(StepPaceTest, ItFollowsAMachineThatBecomesSlower) {
 }
 
 // Rows that seem to cost nothing do not open the door to a step of any size.
-TEST(StepPaceTest, RowsGrowSlowly) {
+TEST(StepPaceTest, RowsGrowStepByStep) {
   StepPace pace(1.7, kLeast);
   Machine machine{.row = 0};
   const Steps run = Saturate(pace, machine, 1, 9);
-  EXPECT_EQ(run.rows, (std::vector<int32_t>{0, 0, 0, 9, 12, 16, 21, 27, 34}));
+  EXPECT_EQ(run.rows, (std::vector<int32_t>{0, 0, 0, 9, 18, 36, 72, 144, 288}));
+}
+
+// So that a crowd that arrives at once does not wait for each number of them to be learned.
+TEST(StepPaceTest, MoreGenerationsStartFromWhatFewerTook) {
+  StepPace pace(1.7, kLeast);
+  Machine machine;
+  Saturate(pace, machine, 4, 100);
+  EXPECT_EQ(pace.AppendRows(40), 14);
+  EXPECT_EQ(pace.AppendRows(3), 0);  // but fewer may take less
 }
 
 // A stall while decoding alone is measured does not make room for long steps.
