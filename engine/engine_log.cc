@@ -125,8 +125,9 @@ void Engine::Impl::EnterLog(const SessionPtr& session, const SessionRecord& reco
     absl::Status status =
         WriteSessionFile(path, absl::StrCat("session_id=", session->name.id), record,
                          absl::MakeConstSpan(host == nullptr ? nullptr : host->data(), bytes));
-    if (status.ok())
+    if (status.ok()) {
       status = ForClients(store_->log()->Create(session->stored_key, EncodeRecord(record)));
+    }
     Post([=, this] {
       session->writing = false;
       session->log_pending = false;
