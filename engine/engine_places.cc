@@ -340,8 +340,9 @@ void Engine::Impl::Background(std::function<void()> work) {
     MutexLock lock(mu_);
     ++in_background_;
   }
-  store_->Submit([this, work = std::move(work)] {
+  store_->Submit([this, work = std::move(work)]() mutable {
     work();
+    work = nullptr;  // what it holds, such as a slot, must not outlive the engine
     MutexLock lock(mu_);
     --in_background_;
     background_.SignalAll();

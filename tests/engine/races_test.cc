@@ -268,7 +268,8 @@ TEST_P(RacesTest, EveryCallEndsOnce) {
   const auto page = group->ListSessions("", 1000, "");
   ASSERT_TRUE(page.ok());
   for (const SessionInfo& session : page->sessions) {
-    EXPECT_TRUE(testing::DeleteSession(*group, session.id).ok());
+    const absl::Status deleted = testing::DeleteSession(*group, session.id);
+    EXPECT_TRUE(deleted.ok() || absl::IsNotFound(deleted)) << deleted;  // it may have expired
   }
   EXPECT_EQ(group->Stats().slots_used, 0);
   EXPECT_EQ(group->Stats().sessions_open, 0);
