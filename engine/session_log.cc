@@ -61,7 +61,11 @@ absl::StatusOr<LogReport> SessionLog::Recover(const std::function<void(LoggedSes
   if (recovery.unreadable()) RASQ_RETURN_IF_ERROR(store_->Rewrite());
   RASQ_RETURN_IF_ERROR(store_->StartCompaction());
   thread_ = std::thread([this] { Run(); });
-  return std::move(recovery.report());
+  LogReport report = std::move(recovery.report());
+  if (store_->cut_off()) {
+    report.problems.push_back("a damaged record ends the log: what was written behind it is lost");
+  }
+  return report;
 }
 
 absl::Status SessionLog::Create(int64_t key, std::string record) {

@@ -135,6 +135,7 @@ struct SessionLogStore::Impl {
   std::unique_ptr<rocksdb::DB> db;  // null: closed, for it could not be opened again
   rocksdb::ColumnFamilyHandle* family = nullptr;
   int64_t generation = 0;  // of `family`
+  bool cut_off = false;
   rocksdb::WriteBatch pending;
 
   ~Impl() { Close(); }
@@ -182,7 +183,15 @@ absl::Status SessionLogStore::Impl::OpenDatabase(bool compaction) {
   for (const std::string& name : names) families.emplace_back(name, FamilyOptions(compaction));
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* opened = nullptr;
-  RASQ_RETURN_IF_ERROR(Status(rocksdb::DB::Open(options, directory, families, &handles, &opened)));
+  rocksdb::Status status = rocksdb::DB::Open(options, directory, families, &handles, &opened);
+  if (status.IsCorruption()) {
+    // Some damage version 7.8 cannot skip, and then it opens nothing. It can stop there instead.
+    rocksdb::DBOptions until_damage = options;
+    until_damage.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
+    status = rocksdb::DB::Open(until_damage, directory, families, &handles, &opened);
+    cut_off |= status.ok();
+  }
+  RASQ_RETURN_IF_ERROR(Status(status));
   db.reset(opened);
   db->DestroyColumnFamilyHandle(handles[0]);
   if (handles.size() == 1) {
@@ -198,6 +207,8 @@ absl::Status SessionLogStore::Impl::OpenDatabase(bool compaction) {
 }
 
 SessionLogStore::SessionLogStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+bool SessionLogStore::cut_off() const { return impl_->cut_off; }
+
 SessionLogStore::~SessionLogStore() = default;
 
 absl::StatusOr<std::unique_ptr<SessionLogStore>> SessionLogStore::Open(

@@ -18,6 +18,8 @@ class SessionLogStore {
   // Errors as SessionLog::Open.
   static absl::StatusOr<std::unique_ptr<SessionLogStore>> Open(const std::string& directory);
   ~SessionLogStore();
+  // A damaged record, which could not be skipped, ends what was read: all behind it is lost.
+  bool cut_off() const;
 
   // What the next Commit writes, in this order.
   void Put(LogRow row, absl::string_view value);

@@ -313,6 +313,35 @@ TEST_F(DamageTest, OneRecordOfTheLogHurtsOneSession) {
   EXPECT_THAT(server_->Log(), Not(HasSubstr("recovery: "))) << "it is reported once";
 }
 
+// Some damage RocksDB cannot skip: then the log ends there, and the server says so and starts.
+TEST_F(DamageTest, ARecordMayEndTheLog) {
+  const std::vector<std::string> durable = {"--durable"};
+  ServerProgram& first = Start(durable);
+  std::vector<std::vector<int64_t>> ends(2);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(first.Create(Id(i)).ok());
+    ends[i].push_back(0);
+    for (int j = 0; j < 8; ++j) {
+      ASSERT_TRUE(AppendRows(first, Id(i), /*rows=*/30, &ends[i].emplace_back()).ok());
+    }
+  }
+  first.Kill();
+  const std::vector<fs::path> files = Files("log", ".log");
+  ASSERT_FALSE(files.empty());
+  const std::string bytes = ReadFile(files.back().string());
+  Flip(files.back(), static_cast<int64_t>(bytes.find_last_not_of('\0')) / 2);
+  ServerProgram& second = Start(durable);
+  EXPECT_THAT(second.Log(), HasSubstr("recovery: "));
+  v1::Session session;
+  ASSERT_TRUE(second.Get(Id(0), &session).ok());
+  EXPECT_THAT(ends[0], ::testing::Contains(session.next_offset()));
+  EXPECT_GT(session.next_offset(), 0);
+  EXPECT_TRUE(second.Append(Id(0), "It goes on. ", nullptr, session.next_offset()).ok());
+  EXPECT_EQ(second.Stop(), 0);
+  Start(durable);
+  EXPECT_THAT(server_->Log(), Not(HasSubstr("recovery: "))) << "it is reported once";
+}
+
 TEST_F(DamageTest, ASnapshotIsRefused) {
   ServerProgram& server = Start();
   ASSERT_TRUE(server.Create(Id(0)).ok());
