@@ -101,7 +101,8 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
   std::vector<std::pair<WorkItem, AppendResult>> done;
   {
     MutexLock lock(mu_);
-    const int64_t more = absorbed - session->absorbed_tokens;
+    // What waited behind the last whole segment was absorbed before more came, and stays so.
+    const int64_t more = std::max<int64_t>(0, absorbed - session->absorbed_tokens);
     session->absorbed_tokens += more;
     backlog_tokens_ -= more;
     appended_tokens_ += more;
