@@ -103,7 +103,8 @@ absl::StatusOr<SessionPage> Engine::Impl::ListSessions(const std::string& tenant
   MutexLock lock(mu_);
   SessionPage page;  // the token is the last id of the page before
   auto next = sessions_.upper_bound({tenant, page_token});  // no id is empty
-  const auto more = [&] { return next != sessions_.end() && next->first.tenant == tenant; };
+  const auto end = sessions_.end();
+  const auto more = [&] { return next != end && next->first.tenant == tenant; };
   for (; more() && page.sessions.size() < most; ++next) {
     page.sessions.push_back(Info(*next->second));
   }

@@ -207,11 +207,10 @@ bool SessionLog::SetHealthAndWait(const absl::Status& status, std::chrono::milli
   MutexLock lock(mu_);
   health_ = absl::IsResourceExhausted(status) ? status : absl::UnavailableError(status.message());
   created_.SignalAll();
-  const auto ends = [this] { return stopping_ || given_up_; };
-  while (!ends() && std::chrono::steady_clock::now() < deadline) {
+  while (!stopping_ && !given_up_ && std::chrono::steady_clock::now() < deadline) {
     queued_.WaitUntil(mu_, deadline);
   }
-  return !ends();
+  return !stopping_ && !given_up_;
 }
 
 }  // namespace rasq
