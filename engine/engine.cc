@@ -210,12 +210,12 @@ void Engine::DeleteSession(const ScopedName& name, const std::function<void(absl
 }
 absl::Status Engine::Adopt(StoredSession session) { return impl_->Adopt(std::move(session)); }
 void Engine::ForkSession(const ForkSessionRequest& request,
-                         std::function<void(absl::StatusOr<SessionInfo>)> done) {
-  impl_->ForkSession(request, std::move(done));
+                         const std::function<void(absl::StatusOr<SessionInfo>)>& done) {
+  impl_->ForkSession(request, done);
 }
 void Engine::SnapshotSession(const SnapshotRequest& request,
-                             std::function<void(absl::StatusOr<SnapshotInfo>)> done) {
-  impl_->SnapshotSession(request, std::move(done));
+                             const std::function<void(absl::StatusOr<SnapshotInfo>)>& done) {
+  impl_->SnapshotSession(request, done);
 }
 void Engine::RestoreSession(const RestoreSessionRequest& request,
                             std::function<void(absl::StatusOr<SessionInfo>)> done) {

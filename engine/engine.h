@@ -78,9 +78,9 @@ class Engine {
   // is no snapshot directory or the file is of another model or settings, which it names; kDataLoss
   // if the file is damaged.
   void ForkSession(const ForkSessionRequest& request,
-                   std::function<void(absl::StatusOr<SessionInfo>)> done);
+                   const std::function<void(absl::StatusOr<SessionInfo>)>& done);
   void SnapshotSession(const SnapshotRequest& request,
-                       std::function<void(absl::StatusOr<SnapshotInfo>)> done);
+                       const std::function<void(absl::StatusOr<SnapshotInfo>)>& done);
   void RestoreSession(const RestoreSessionRequest& request,
                       std::function<void(absl::StatusOr<SessionInfo>)> done);
 

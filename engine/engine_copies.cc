@@ -19,7 +19,7 @@ constexpr int32_t kRestoresAtOnce = 2;
 }  // namespace
 
 void Engine::Impl::ForkSession(const ForkSessionRequest& request,
-                               std::function<void(absl::StatusOr<SessionInfo>)> done) {
+                               const std::function<void(absl::StatusOr<SessionInfo>)>& done) {
   absl::Status refused =
       request.new_id.empty() ? absl::OkStatus() : CheckName("new_session_id", request.new_id);
   refused.Update(CheckLabels(request.labels));
@@ -94,7 +94,7 @@ absl::StatusOr<bool> Engine::Impl::Fork(
 }
 
 void Engine::Impl::SnapshotSession(const SnapshotRequest& request,
-                                   std::function<void(absl::StatusOr<SnapshotInfo>)> done) {
+                                   const std::function<void(absl::StatusOr<SnapshotInfo>)>& done) {
   absl::Status refused;
   if (store_ == nullptr) {
     refused =

@@ -188,7 +188,7 @@ absl::StatusOr<SessionInfo> EngineGroup::CreateSession(const CreateSessionReques
 
 // The new session stays on the device of the other, where its state is.
 void EngineGroup::ForkSession(const ForkSessionRequest& request,
-                              std::function<void(absl::StatusOr<SessionInfo>)> done) {
+                              const std::function<void(absl::StatusOr<SessionInfo>)>& done) {
   const int32_t home = Home(request.session);
   ForkSessionRequest own = request;
   if (size() > 1) {
@@ -201,12 +201,12 @@ void EngineGroup::ForkSession(const ForkSessionRequest& request,
     }
     own.new_id = target.id;
   }
-  engines_[home]->ForkSession(own, std::move(done));
+  engines_[home]->ForkSession(own, done);
 }
 
 void EngineGroup::SnapshotSession(const SnapshotRequest& request,
-                                  std::function<void(absl::StatusOr<SnapshotInfo>)> done) {
-  engines_[Home(request.session)]->SnapshotSession(request, std::move(done));
+                                  const std::function<void(absl::StatusOr<SnapshotInfo>)>& done) {
+  engines_[Home(request.session)]->SnapshotSession(request, done);
 }
 
 void EngineGroup::RestoreSession(const RestoreSessionRequest& request,

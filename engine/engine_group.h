@@ -49,9 +49,9 @@ class EngineGroup {
   void DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done);
 
   void ForkSession(const ForkSessionRequest& request,
-                   std::function<void(absl::StatusOr<SessionInfo>)> done);
+                   const std::function<void(absl::StatusOr<SessionInfo>)>& done);
   void SnapshotSession(const SnapshotRequest& request,
-                       std::function<void(absl::StatusOr<SnapshotInfo>)> done);
+                       const std::function<void(absl::StatusOr<SnapshotInfo>)>& done);
   // To the engine with the most free places, too.
   void RestoreSession(const RestoreSessionRequest& request,
                       std::function<void(absl::StatusOr<SessionInfo>)> done);

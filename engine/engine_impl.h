@@ -54,9 +54,9 @@ class Engine::Impl {
                                            const std::string& page_token) const;
   void DeleteSession(const ScopedName& name, const std::function<void(absl::Status)>& done);
   void ForkSession(const ForkSessionRequest& request,
-                   std::function<void(absl::StatusOr<SessionInfo>)> done);
+                   const std::function<void(absl::StatusOr<SessionInfo>)>& done);
   void SnapshotSession(const SnapshotRequest& request,
-                       std::function<void(absl::StatusOr<SnapshotInfo>)> done);
+                       const std::function<void(absl::StatusOr<SnapshotInfo>)>& done);
   void RestoreSession(const RestoreSessionRequest& request,
                       std::function<void(absl::StatusOr<SessionInfo>)> done);
   absl::StatusOr<AppendReceipt> Append(
@@ -165,8 +165,8 @@ class Engine::Impl {
   void WriteCheckpoint(const SessionPtr& session);
   void AfterWrite(const SessionPtr& session, const SessionRecord& record, const std::string& path,
                   int64_t logged, int64_t num_loaded, const absl::Status& status);
-  void NoteCheckpoint(const SessionPtr& session, const SessionRecord& record, std::string path,
-                      int64_t logged);
+  void NoteCheckpoint(const SessionPtr& session, const SessionRecord& record,
+                      const std::string& path, int64_t logged);
   SessionRecord MakeRecord(const Session& session) const;
   void SaveAll();
   void ForgetPlaces(const SessionPtr& session);

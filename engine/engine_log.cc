@@ -71,7 +71,7 @@ void Engine::Impl::Log(Session& session, WorkItem& item) {
                           --log_waits_;
                           background_.SignalAll();
                         });
-  item.on_absorbed = [ack](absl::StatusOr<AppendResult> result) { ack->OnAbsorbed(result); };
+  item.on_absorbed = [ack](const absl::StatusOr<AppendResult>& result) { ack->OnAbsorbed(result); };
 }
 
 // The log calls back nobody who is gone: it ends what it was given, if need be without the disk.

@@ -241,7 +241,7 @@ void Engine::Impl::AfterWrite(const SessionPtr& session, const SessionRecord& re
 
 // From now on the log goes on from that file.
 void Engine::Impl::NoteCheckpoint(const SessionPtr& session, const SessionRecord& record,
-                                  std::string path, int64_t logged) {
+                                  const std::string& path, int64_t logged) {
   const std::string old = std::exchange(session->checkpoint, path);
   session->checkpoint_position = record.cursor.position;
   // The store outlives its log, but not the log's thread: that must not be the last to hold it.

@@ -145,9 +145,10 @@ Members MakeMembers(int32_t quantum, std::vector<Flow>& flows, std::vector<Sent>
   }
   std::erase_if(state.tenants, [&](const auto& entry) { return !members.contains(entry.first); });
   for (auto& [name, member] : members) {
+    auto& levels = member.levels;
     std::erase_if(member.tenant->turns,
-                  [&](const auto& entry) { return !member.levels.contains(entry.first); });
-    for (auto& [priority, level] : member.levels) level.Begin();
+                  [&levels](const auto& entry) { return !levels.contains(entry.first); });
+    for (auto& [priority, level] : levels) level.Begin();
   }
   return members;
 }

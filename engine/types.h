@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -25,7 +26,10 @@ struct ScopedName {
   ScopedName(const char* own_id) : id(own_id) {}
   ScopedName(std::string owner, std::string own_id)
       : tenant(std::move(owner)), id(std::move(own_id)) {}
-  auto operator<=>(const ScopedName&) const = default;
+  bool operator==(const ScopedName&) const = default;
+  bool operator<(const ScopedName& other) const {
+    return std::tie(tenant, id) < std::tie(other.tenant, other.id);
+  }
 
   std::string tenant;
   std::string id;
