@@ -215,6 +215,7 @@ std::vector<int32_t> PlanStep(int32_t num_decoding, const SchedulerLimits& limit
     if (!waiting.empty()) turn = {.key = (at == waiting.end() ? waiting.front() : *at)->first};
   }
   std::vector<int32_t> tokens;
+  tokens.reserve(sent.size());
   for (const Sent& of_flow : sent) tokens.push_back(of_flow.tokens);
   return tokens;
 }
