@@ -80,13 +80,7 @@ absl::StatusOr<bool> Engine::Impl::Fork(
     return true;
   }
   const SessionPtr& session = *made;
-  if (slot) {
-    session->slot = std::move(slot);
-    session->used = num_steps_;
-    session->resident_since = absl::Now();
-    if (session->layout->strategy != Strategy::kFull) on_device_[session->key] = session;
-    SetPlace(*session, Place::kDevice);
-  }
+  if (slot) PutOnDevice(session, std::move(slot));
   EnterLog(session, record, [this, session, done](const absl::Status& logged) {
     done(logged.ok() ? absl::StatusOr<SessionInfo>(InfoOf(*session)) : logged);
   });
@@ -95,11 +89,7 @@ absl::StatusOr<bool> Engine::Impl::Fork(
 
 void Engine::Impl::SnapshotSession(const SnapshotRequest& request,
                                    const std::function<void(absl::StatusOr<SnapshotInfo>)>& done) {
-  absl::Status refused;
-  if (store_ == nullptr) {
-    refused =
-        absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots");
-  }
+  absl::Status refused = store_ == nullptr ? NoSnapshotDirectory() : absl::OkStatus();
   SnapshotRequest named = request;
   if (named.snapshot_id.empty()) {
     named.snapshot_id =
@@ -127,13 +117,8 @@ absl::StatusOr<bool> Engine::Impl::Snapshot(
       ReadState(session);
       return false;
     }
-    host = std::make_shared<HostState>();
-    if (host_slots_->num_slots() > 0 && bytes <= host_slots_->slot_bytes()) {
-      host->slot = TakeHostSlot();
-      if (!host->slot) return false;
-    } else {
-      host->own = std::make_unique<std::byte[]>(bytes);
-    }
+    host = TakeHostMemory(bytes);
+    if (host == nullptr) return false;
     RASQ_RETURN_IF_ERROR(ops_->CopyToHost(host->data(), session->slot.data(), bytes));
     being_copied_.clear();
   }
@@ -144,6 +129,7 @@ absl::StatusOr<bool> Engine::Impl::Snapshot(
       const std::string where = absl::StrCat("snapshot_id=", request.snapshot_id);
       RASQ_ASSIGN_OR_RETURN(const std::string path,
                             store_->SnapshotPath({request.session.tenant, request.snapshot_id}));
+      RASQ_RETURN_IF_ERROR(store_->MakeSnapshotDirectory(request.session.tenant, where));
       RASQ_RETURN_IF_ERROR(WriteSessionFile(
           path, where, record, absl::MakeConstSpan(bytes == 0 ? nullptr : host->data(), bytes)));
       // Not read back: the name may have another's file, or none, by now.
@@ -175,10 +161,7 @@ void Engine::Impl::RestoreSession(const RestoreSessionRequest& request,
   absl::Status refused =
       request.session_id.empty() ? absl::OkStatus() : CheckName("session_id", request.session_id);
   refused.Update(CheckLabels(request.labels));
-  if (store_ == nullptr) {
-    refused.Update(
-        absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots"));
-  }
+  if (store_ == nullptr) refused.Update(NoSnapshotDirectory());
   if (refused.ok()) refused = store_->SnapshotPath(request.snapshot).status();
   absl::StatusOr<SessionInfo> again = absl::NotFoundError("");
   {
@@ -247,7 +230,6 @@ void Engine::Impl::FinishRestore(Restored restored) {
   const absl::StatusOr<SessionPtr> made = MakeSession(record);
   absl::Status status = made.status();
   if (status.ok()) {
-    (*made)->host = restored.host;
     (*made)->fresh = restored.host == nullptr;
     MutexLock lock(mu_);
     status = Register(*made);
@@ -257,11 +239,7 @@ void Engine::Impl::FinishRestore(Restored restored) {
     return;
   }
   const SessionPtr& session = *made;
-  if (session->host != nullptr) {
-    session->place_order = next_place_order_++;
-    on_host_[session->place_order] = session;
-    SetPlace(*session, Place::kHost);
-  }
+  if (restored.host != nullptr) PutOnHost(session, restored.host);
   // Its memory is not a slot's: it counts as restoring until it has one.
   const auto bring_in = [this, session, end]() -> absl::StatusOr<bool> {
     RASQ_ASSIGN_OR_RETURN(const bool in, BringIn(session));

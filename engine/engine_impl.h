@@ -160,8 +160,11 @@ class Engine::Impl {
   absl::StatusOr<bool> Park(const SessionPtr& session);
   SessionPtr ToPark(const Session* keep) const;
   Slot TakeHostSlot();
+  std::shared_ptr<HostState> TakeHostMemory(int64_t bytes);
+  void PutOnDevice(const SessionPtr& session, Slot slot);
+  void PutOnHost(const SessionPtr& session, std::shared_ptr<HostState> host);
   void ReadState(const SessionPtr& session);
-  void WriteState(const SessionPtr& session);
+  void WriteState(const SessionPtr& session, const std::shared_ptr<HostState>& host);
   void WriteCheckpoint(const SessionPtr& session);
   void AfterWrite(const SessionPtr& session, const SessionRecord& record, const std::string& path,
                   int64_t logged, int64_t num_loaded, const absl::Status& status);

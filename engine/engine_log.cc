@@ -102,12 +102,6 @@ void Engine::Impl::EnterLog(const SessionPtr& session, const SessionRecord& reco
     done(absl::OkStatus());
     return;
   }
-  session->log_pending = true;
-  session->writing = true;
-  {
-    MutexLock lock(mu_);
-    ++session->items_in_flight;  // so that it is not deleted meanwhile
-  }
   std::shared_ptr<HostState> host = session->host;
   if (host == nullptr && !session->fresh) {
     host = std::make_shared<HostState>();
@@ -118,6 +112,12 @@ void Engine::Impl::EnterLog(const SessionPtr& session, const SessionRecord& reco
       done(status);
       return;
     }
+  }
+  session->log_pending = true;
+  session->writing = true;
+  {
+    MutexLock lock(mu_);
+    ++session->items_in_flight;  // so that it is not deleted meanwhile
   }
   const std::string path = store_->StatePath(session->stored_key, 0, record.cursor.position);
   Background([this, session, host, record, path, done = std::move(done)] {

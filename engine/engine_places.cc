@@ -63,7 +63,7 @@ void Engine::Impl::ServePlaces() {
   for (const auto& [order, session] : on_host) {
     if (spare >= kSpare) break;
     if (session->waits || session->writing) continue;
-    WriteState(session);
+    WriteState(session, session->host);
     ++spare;
   }
 }
@@ -82,12 +82,23 @@ absl::StatusOr<bool> Engine::Impl::BringIn(const SessionPtr& session) {
     on_host_.erase(session->place_order);
     session->host = nullptr;
   }
+  PutOnDevice(session, std::move(slot));
+  return true;
+}
+
+void Engine::Impl::PutOnDevice(const SessionPtr& session, Slot slot) {
   session->slot = std::move(slot);
   session->used = num_steps_;
   session->resident_since = absl::Now();
-  if (pool.slots == session_slots_.get()) on_device_[session->key] = session;
+  if (session->layout->strategy != Strategy::kFull) on_device_[session->key] = session;
   SetPlace(*session, Place::kDevice);
-  return true;
+}
+
+void Engine::Impl::PutOnHost(const SessionPtr& session, std::shared_ptr<HostState> host) {
+  session->host = std::move(host);
+  session->place_order = next_place_order_++;
+  on_host_[session->place_order] = session;
+  SetPlace(*session, Place::kHost);
 }
 
 // Copies a session's state, wherever it is, to device memory.
@@ -141,13 +152,12 @@ absl::StatusOr<bool> Engine::Impl::Park(const SessionPtr& session) {
     RASQ_RETURN_IF_ERROR(
         ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes));
     being_copied_.clear();
-    session->host = std::move(host);
-    session->place_order = next_place_order_++;
-    on_host_[session->place_order] = session;
+    PutOnHost(session, std::move(host));
+  } else {
+    SetPlace(*session, Place::kNone);
   }
   session->slot = Slot();
   on_device_.erase(session->key);
-  SetPlace(*session, session->fresh ? Place::kNone : Place::kHost);
   return true;
 }
 
@@ -157,15 +167,21 @@ Slot Engine::Impl::TakeHostSlot() {
   return host_slots_->Acquire();
 }
 
+// Such a slot, or memory of its own where there are none for it; null if none can be had now.
+std::shared_ptr<HostState> Engine::Impl::TakeHostMemory(int64_t bytes) {
+  auto host = std::make_shared<HostState>();
+  if (host_slots_->num_slots() > 0 && bytes <= host_slots_->slot_bytes()) {
+    host->slot = TakeHostSlot();
+    return host->slot ? host : nullptr;
+  }
+  host->own = std::make_unique<std::byte[]>(bytes);
+  return host;
+}
+
 void Engine::Impl::ReadState(const SessionPtr& session) {
   if (session->file.empty() || session->reading) return;
-  auto host = std::make_shared<HostState>();
-  if (session->layout->bytes <= host_slots_->slot_bytes()) {
-    host->slot = TakeHostSlot();
-    if (!host->slot) return;
-  } else {
-    host->own = std::make_unique<std::byte[]>(session->layout->bytes);
-  }
+  const std::shared_ptr<HostState> host = TakeHostMemory(session->layout->bytes);
+  if (host == nullptr) return;
   session->reading = true;
   Background([this, session, host] {
     // Clients hear of it: no path.
@@ -185,26 +201,23 @@ void Engine::Impl::ReadState(const SessionPtr& session) {
       // The log may still go on from the file; without a log it would only be out of date.
       if (session->file != session->checkpoint) store_->Remove(session->file);
       session->file.clear();
-      session->host = host;
-      session->place_order = next_place_order_++;
-      on_host_[session->place_order] = session;
-      SetPlace(*session, Place::kHost);
+      PutOnHost(session, host);
     });
   });
 }
 
-// Writes a session's state in host memory to disk, where it stays if it is not wanted meanwhile.
-void Engine::Impl::WriteState(const SessionPtr& session) {
+// Writes a session's state, of which `host` is the session's own or a copy, to disk: where it stays
+// if the session is still in host memory then.
+void Engine::Impl::WriteState(const SessionPtr& session, const std::shared_ptr<HostState>& host) {
   session->writing = true;
   SessionRecord record = MakeRecord(*session);
   const int64_t logged = session->logged, num_loaded = session->num_loaded;
   std::string path = store_->StatePath(session->stored_key, logged, record.cursor.position);
-  Background(
-      [this, session, host = session->host, record = std::move(record), path, logged, num_loaded] {
-        const absl::Status status = WriteSessionFile(
-            path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
-        Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
-      });
+  Background([this, session, host, record = std::move(record), path, logged, num_loaded] {
+    const absl::Status status = WriteSessionFile(
+        path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
+    Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
+  });
 }
 
 void Engine::Impl::AfterWrite(const SessionPtr& session, const SessionRecord& record,
@@ -259,15 +272,7 @@ void Engine::Impl::WriteCheckpoint(const SessionPtr& session) {
   host->slot = TakeHostSlot();
   if (!host->slot || session->layout->bytes > host_slots_->slot_bytes()) return;
   if (!ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes).ok()) return;
-  session->writing = true;
-  SessionRecord record = MakeRecord(*session);
-  const int64_t logged = session->logged, num_loaded = session->num_loaded;
-  std::string path = store_->StatePath(session->stored_key, logged, record.cursor.position);
-  Background([this, session, host, record = std::move(record), path, logged, num_loaded] {
-    const absl::Status status = WriteSessionFile(
-        path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
-    Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
-  });
+  WriteState(session, host);
 }
 
 SessionRecord Engine::Impl::MakeRecord(const Session& session) const {

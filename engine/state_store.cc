@@ -47,6 +47,10 @@ std::vector<fs::path> FilesOf(const std::string& directory, absl::string_view su
 
 }  // namespace
 
+absl::Status NoSnapshotDirectory() {
+  return absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots");
+}
+
 SnapshotInfo SnapshotOf(const std::string& id, const SessionFileHeader& header) {
   return {.id = id,
           .create_time = header.record.last_use_time,
@@ -194,32 +198,33 @@ absl::Status StateStore::RecoverLog(const std::function<void(StoredSession)>& se
 }
 
 absl::StatusOr<std::string> StateStore::SnapshotPath(const ScopedName& name) const {
-  if (snapshot_dir_.empty()) {
-    return absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots");
-  }
+  if (snapshot_dir_.empty()) return NoSnapshotDirectory();
   RASQ_RETURN_IF_ERROR(CheckName("snapshot_id", name.id));
-  const std::string directory = absl::StrCat(snapshot_dir_, "/tenant-", name.tenant);
+  return absl::StrCat(TenantDirectory(name.tenant), "/", name.id, kSnapshotSuffix);
+}
+
+std::string StateStore::TenantDirectory(const std::string& tenant) const {
+  return absl::StrCat(snapshot_dir_, "/tenant-", tenant);
+}
+
+absl::Status StateStore::MakeSnapshotDirectory(const std::string& tenant,
+                                               absl::string_view where) const {
   std::error_code error;
-  fs::create_directories(directory, error);
-  if (error) {
-    return absl::UnavailableError(
-        absl::StrCat("snapshot_id=", name.id, ": the directory of snapshots cannot be written"));
-  }
-  return absl::StrCat(directory, "/", name.id, kSnapshotSuffix);
+  fs::create_directories(TenantDirectory(tenant), error);
+  if (!error) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat(where, ": the directory of snapshots cannot be written"));
 }
 
 absl::StatusOr<SnapshotPage> StateStore::ListSnapshots(const std::string& tenant, int32_t page_size,
                                                        const std::string& page_token) const {
   RASQ_RETURN_IF_ERROR(CheckRange("page_size", page_size, 0, kMaxPageSize));
   if (!page_token.empty()) RASQ_RETURN_IF_ERROR(CheckName("page_token", page_token));
-  if (snapshot_dir_.empty()) {
-    return absl::FailedPreconditionError("snapshot_id: the server has no directory for snapshots");
-  }
+  if (snapshot_dir_.empty()) return NoSnapshotDirectory();
   const size_t most = page_size == 0 ? kDefaultPageSize : page_size;
   SnapshotPage page;
   std::vector<std::string> ids;
-  for (const fs::path& path :
-       FilesOf(absl::StrCat(snapshot_dir_, "/tenant-", tenant), kSnapshotSuffix)) {
+  for (const fs::path& path : FilesOf(TenantDirectory(tenant), kSnapshotSuffix)) {
     std::string id(absl::StripSuffix(path.filename().string(), kSnapshotSuffix));
     if (id > page_token) ids.push_back(std::move(id));
   }

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/session_file.h"
 #include "engine/session_log.h"
 #include "engine/session_record.h"
@@ -31,6 +32,8 @@ struct StoredSession {
   std::vector<LogEntry> entries;  // those after it
 };
 
+// The refusal of all that has to do with snapshots where there are none.
+absl::Status NoSnapshotDirectory();
 // What a snapshot of that file says of itself.
 SnapshotInfo SnapshotOf(const std::string& id, const SessionFileHeader& header);
 
@@ -56,8 +59,10 @@ class StateStore {
   // Of a session's state after so many entries of its log and so many tokens in its slab.
   std::string StatePath(int64_t key, int64_t logged, int64_t position) const;
 
-  // kFailedPrecondition if there is no snapshot directory. Makes the tenant's own if need be.
+  // NoSnapshotDirectory, or kInvalidArgument if the name is none.
   absl::StatusOr<std::string> SnapshotPath(const ScopedName& name) const;
+  // The tenant's, before one is written to it. kUnavailable begins with `where`.
+  absl::Status MakeSnapshotDirectory(const std::string& tenant, absl::string_view where) const;
   absl::StatusOr<SnapshotPage> ListSnapshots(const std::string& tenant, int32_t page_size,
                                              const std::string& page_token) const;
   absl::Status DeleteSnapshot(const ScopedName& name) const;
@@ -69,6 +74,7 @@ class StateStore {
  private:
   StateStore(std::string state_dir, std::string snapshot_dir);
   void Run();
+  std::string TenantDirectory(const std::string& tenant) const;
   absl::Status RecoverFiles(const std::function<void(StoredSession)>& session,
                             const std::function<void(std::string)>& problem);
   absl::Status RecoverLog(const std::function<void(StoredSession)>& session,
