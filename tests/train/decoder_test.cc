@@ -1,0 +1,94 @@
+// The trainer's form of the model against the reference's vectors and against the engine.
+#include "train/decoder.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/support/model_harness.h"
+
+namespace rasq::train {
+namespace {
+
+using ::rasq::testing::Expected;
+using ::rasq::testing::ModelHarness;
+using ::rasq::testing::RelativeError;
+using ::rasq::testing::SourcePath;
+
+constexpr char kTiny[] = "tests/testdata/tiny";
+constexpr int64_t kStreams = 2;
+constexpr int64_t kTokens = 192;
+constexpr int64_t kVocab = 256;
+// As in tests/engine/reference_test.cc: float32 sums in another order.
+constexpr double kTolerance = 1e-4;
+
+Decoder LoadTiny() {
+  auto checkpoint = Checkpoint::Open(SourcePath(kTiny));
+  EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+  auto decoder = Decoder::Load(**checkpoint);
+  EXPECT_TRUE(decoder.ok()) << decoder.status();
+  return *std::move(decoder);
+}
+
+std::unique_ptr<SafetensorsFile> Vectors() {
+  return *SafetensorsFile::Open(SourcePath(std::string(kTiny) + "/expected.safetensors"));
+}
+
+std::vector<float> Floats(const Tensor& tensor) {
+  const Tensor plain = tensor.detach().to(torch::kFloat32).contiguous();
+  return {plain.data_ptr<float>(), plain.data_ptr<float>() + plain.numel()};
+}
+
+Tensor Logits(const Decoder& decoder, const Tensor& hidden) {
+  return torch::matmul(hidden, decoder.head().t());
+}
+
+class DecoderTest : public ::testing::TestWithParam<int64_t> {};
+
+TEST_P(DecoderTest, AgreesWithReference) {
+  const auto file = Vectors();
+  const Decoder decoder = LoadTiny();
+  const std::vector<int32_t> ids = *Expected(*file, "tokens").ToInts();
+  const Tensor tokens = torch::tensor(ids).to(torch::kInt64).view({kStreams, kTokens});
+  const torch::NoGradGuard no_grad;
+  const ForwardResult result = decoder.Forward(tokens, {.capacity = GetParam()});
+  const std::string suffix = "capacity_" + std::to_string(GetParam());
+  const std::vector<float> got = Floats(Logits(decoder, result.hidden));
+  const std::vector<float> want = *Expected(*file, "logits_" + suffix).ToFloats();
+  ASSERT_EQ(got.size(), want.size());
+  EXPECT_LT(RelativeError(got.data(), want.data(), static_cast<int64_t>(got.size())), kTolerance);
+  for (size_t r = 0; r < result.retrievals.size(); ++r) {
+    const Retrieval& retrieval = result.retrievals[r];
+    const Tensor positions = retrieval.position.masked_fill(retrieval.valid.logical_not(), -1);
+    const std::vector<int32_t> read =
+        *Expected(*file, "selected_" + suffix + "_layer_" + std::to_string(r + 1)).ToInts();
+    // The reference leaves its unused places where they fall.
+    EXPECT_TRUE(torch::equal(
+        std::get<0>(positions.sort(-1)),
+        std::get<0>(torch::tensor(read).to(torch::kInt64).view(positions.sizes()).sort(-1))))
+        << r;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DecoderTest, ::testing::Values(24, 1000),
+                         [](const auto& c) { return "capacity_" + std::to_string(c.param); });
+
+TEST(DecoderTest, FullAttentionAgreesWithReference) {
+  const auto file = Vectors();
+  const Decoder decoder = LoadTiny();
+  const TensorView expected = Expected(*file, "logits_full_attention_first_segments");
+  const int64_t count = expected.shape[1];
+  const std::vector<int32_t> ids = *Expected(*file, "tokens").ToInts();
+  const Tensor tokens =
+      torch::tensor(ids).to(torch::kInt64).view({kStreams, kTokens}).narrow(1, 0, count);
+  const torch::NoGradGuard no_grad;
+  const std::vector<float> got =
+      Floats(Logits(decoder, decoder.ForwardFull(tokens, torch::kFloat32)));
+  const std::vector<float> want = *expected.ToFloats();
+  ASSERT_EQ(got.size(), want.size());
+  EXPECT_LT(RelativeError(got.data(), want.data(), static_cast<int64_t>(got.size())), kTolerance);
+}
+
+}  // namespace
+}  // namespace rasq::train

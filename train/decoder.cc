@@ -1,0 +1,245 @@
+#include "train/decoder.h"
+
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/dummy_weights.h"
+#include "kernels/base/status.h"
+
+namespace rasq::train {
+namespace {
+
+Tensor Linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {}) {
+  const torch::ScalarType type = x.scalar_type();
+  return torch::linear(x, weight.to(type), bias.defined() ? bias.to(type) : bias);
+}
+
+Tensor Unit(const Tensor& x) {
+  const Tensor wide = x.to(torch::kFloat32);
+  return (wide / wide.norm(2, -1, true).clamp_min(1e-12)).to(x.scalar_type());
+}
+
+// P^+ P of each of [matrices, rows, columns]: [matrices, columns, columns].
+Tensor RoundTrips(const Tensor& down) {
+  const Tensor gram = torch::matmul(down, down.transpose(1, 2));
+  const Tensor solved = std::get<0>(at::linalg_solve_ex(gram, down));
+  return torch::matmul(down.transpose(1, 2), solved);
+}
+
+// The round trip of every kv head of x [streams, tokens, kv_heads, head_dim]. One product with the
+// matrices on a diagonal: heads are few, and no rows are moved.
+struct RoundTrip {
+  Tensor matrix;  // [kv_heads * head_dim, the same]
+
+  Tensor operator()(const Tensor& x) const {
+    return Linear(x.flatten(2), matrix.t()).view(x.sizes());
+  }
+  // ||x - round trip||^2 / ||x||^2 of every eighth token, which is enough to learn from.
+  Tensor Error(const Tensor& x) const {
+    const Tensor some = x.detach().index({index::Slice(), index::Slice(0, index::None, 8)});
+    const Tensor wide = some.flatten(2).to(torch::kFloat32);
+    return (torch::matmul(wide, matrix) - wide).square().mean() / wide.square().mean();
+  }
+};
+
+// Of all layers' P_k and P_v at once; [layers, 2] in that order.
+std::vector<RoundTrip> MakeRoundTrips(const std::vector<Tensor>& down) {
+  std::vector<RoundTrip> result;
+  if (down.empty()) return result;
+  const int64_t kv_heads = down.front().size(0);
+  const Tensor all = RoundTrips(torch::cat(down));
+  for (size_t i = 0; i < down.size(); ++i) {
+    const Tensor own = all.narrow(0, static_cast<int64_t>(i) * kv_heads, kv_heads);
+    result.push_back({torch::block_diag(own.unbind(0))});
+  }
+  return result;
+}
+
+// Projections that keep nothing more than anything else: rows of random rotations.
+Tensor RandomProjections(at::IntArrayRef shape) {
+  const Tensor square = torch::randn({shape[0], shape[2], shape[2]});
+  return std::get<0>(torch::linalg_qr(square)).narrow(1, 0, shape[1]).contiguous();
+}
+
+Tensor Initial(const std::string& name, at::IntArrayRef shape, int64_t num_layers) {
+  const auto ends = [&](const char* suffix) { return absl::EndsWith(name, suffix); };
+  if (ends("norm.weight")) return torch::ones(shape);
+  if (ends("_down.weight")) return RandomProjections(shape);
+  if (ends("score_weight")) return torch::full(shape, 0.3);
+  if (ends("age_slope")) return torch::linspace(0, 1, shape[0]).square() * 0.2;
+  if (ends("log_temperature")) return torch::full(shape, std::log(10.0));
+  // Everything is worth keeping until something is learned.
+  if (ends("write_gate.bias")) return torch::full(shape, 2.0);
+  if (ends("write_gate.weight") || ends(".bias")) return torch::zeros(shape);
+  // What adds to the residual stream is scaled down by how often that happens (GPT-2).
+  const bool adds = ends("o_proj.weight") || ends("mlp.down_proj.weight");
+  return torch::randn(shape) * (adds ? 0.02 / std::sqrt(2.0 * num_layers) : 0.02);
+}
+
+}  // namespace
+
+bool IsAdapterParameter(const std::string& name) { return absl::StartsWith(name, "layers."); }
+
+absl::StatusOr<Decoder> Decoder::Load(const Checkpoint& checkpoint) {
+  Decoder decoder(checkpoint.model(), checkpoint.memory());
+  for (const auto& [name, shape] : MakeTensorShapes(decoder.model_, decoder.memory_)) {
+    RASQ_ASSIGN_OR_RETURN(std::vector<float> values, checkpoint.Floats(name, shape));
+    decoder.parameters_[name] =
+        torch::from_blob(values.data(), shape, torch::kFloat32).clone().requires_grad_();
+  }
+  return decoder;
+}
+
+Decoder Decoder::Make(const ModelConfig& model, const MemoryConfig& memory) {
+  Decoder decoder(model, memory);
+  for (const auto& [name, shape] : MakeTensorShapes(model, memory)) {
+    decoder.parameters_[name] = Initial(name, shape, model.num_layers).requires_grad_();
+  }
+  return decoder;
+}
+
+void Decoder::MoveTo(const torch::Device& device) {
+  for (auto& [name, tensor] : parameters_) {
+    tensor = tensor.detach().to(device, /*non_blocking=*/false, /*copy=*/true).requires_grad_();
+  }
+}
+
+const Tensor& Decoder::Of(int64_t layer, const std::string& name) const {
+  return parameters_.at(absl::StrCat("model.layers.", layer, ".", name));
+}
+
+const Tensor& Decoder::OfAdapter(int64_t layer, const std::string& name) const {
+  return parameters_.at(absl::StrCat("layers.", layer, ".", name));
+}
+
+const Tensor& Decoder::head() const {
+  return parameters_.at(model_.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+}
+
+Tensor Decoder::Embed(const Tensor& tokens, torch::ScalarType compute) const {
+  return torch::embedding(parameters_.at("model.embed_tokens.weight"), tokens).to(compute);
+}
+
+Tensor Decoder::InvFreq() const {
+  return torch::tensor(model_.inv_freq, torch::kFloat64).to(head().device());
+}
+
+Tensor Decoder::Norm(const Tensor& x, const Tensor& weight) const {
+  const torch::ScalarType type = x.scalar_type();
+#if RASQ_TORCH_AT_LEAST(2, 8)
+  if (x.is_cuda()) {
+    return at::rms_norm(x, {x.size(-1)}, weight.to(type), model_.rms_norm_epsilon);
+  }
+#endif
+  const Tensor wide = x.to(torch::kFloat32);
+  const Tensor scale = (wide.square().mean(-1, true) + model_.rms_norm_epsilon).rsqrt();
+  return (wide * scale * weight).to(type);
+}
+
+SegmentKeys Decoder::Project(int64_t layer, const Tensor& h, const Rotation& rotation) const {
+  const auto weights = [&](const char* what) {
+    return torch::cat({Of(layer, absl::StrCat("self_attn.q_proj.", what)),
+                       Of(layer, absl::StrCat("self_attn.k_proj.", what)),
+                       Of(layer, absl::StrCat("self_attn.v_proj.", what))});
+  };
+  const int64_t heads = model_.num_heads, kv_heads = model_.num_kv_heads;
+  const Tensor all = Linear(h, weights("weight"), model_.qkv_bias ? weights("bias") : Tensor())
+                         .view({h.size(0), h.size(1), heads + 2 * kv_heads, model_.head_dim});
+  SegmentKeys keys;
+  keys.query = all.narrow(2, 0, heads);
+  keys.plain_key = all.narrow(2, heads, kv_heads);
+  keys.value = all.narrow(2, heads + kv_heads, kv_heads);
+  if (model_.qk_norm) {
+    keys.query = Norm(keys.query, Of(layer, "self_attn.q_norm.weight"));
+    keys.plain_key = Norm(keys.plain_key, Of(layer, "self_attn.k_norm.weight"));
+  }
+  keys.query = Rotate(keys.query, rotation);
+  keys.key = Rotate(keys.plain_key, rotation);
+  return keys;
+}
+
+Tensor Decoder::Finish(int64_t layer, const Tensor& x, const Tensor& attended) const {
+  const Tensor y = x + Linear(attended.flatten(2), Of(layer, "self_attn.o_proj.weight"));
+  const Tensor h = Norm(y, Of(layer, "post_attention_layernorm.weight"));
+  const Tensor gate = torch::silu(Linear(h, Of(layer, "mlp.gate_proj.weight")));
+  return y + Linear(gate * Linear(h, Of(layer, "mlp.up_proj.weight")),
+                    Of(layer, "mlp.down_proj.weight"));
+}
+
+ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& options) const {
+  const RetrievalShape shape{
+      .segment = memory_.segment,
+      .window = memory_.window,
+      .sinks = memory_.sinks,
+      .budget =
+          std::min<int64_t>(options.budget > 0 ? options.budget : memory_.budget, tokens.size(1))};
+  const SegmentPlan plan(tokens.size(1), shape, InvFreq(), options.compute);
+
+  std::vector<Tensor> down;
+  for (int64_t l = memory_.retrieval_layers.front(); l < model_.num_layers; ++l) {
+    down.push_back(OfAdapter(l, "memory.key_down.weight"));
+    down.push_back(OfAdapter(l, "memory.value_down.weight"));
+  }
+  const std::vector<RoundTrip> round_trips = MakeRoundTrips(down);
+
+  ForwardResult result;
+  result.retrievals.reserve(memory_.retrieval_layers.size());
+  Tensor alive, errors = torch::zeros({}, head().options());
+  Tensor x = Embed(tokens, options.compute);
+  for (int64_t l = 0; l < model_.num_layers; ++l) {
+    const Tensor h = Norm(x, Of(l, "input_layernorm.weight"));
+    const int64_t retrieval = memory_.RetrievalIndex(static_cast<int32_t>(l));
+    if (retrieval >= 0 && memory_.retrieval_layers[retrieval] == l) {
+      if (retrieval == 0) {
+        const Tensor gate = Linear(h, OfAdapter(l, "write_gate.weight")).to(torch::kFloat32);
+        result.log_gate = torch::log_sigmoid(gate + OfAdapter(l, "write_gate.bias")).squeeze(-1);
+        alive = AliveEntries(result.log_gate, options.capacity, shape);
+      }
+      result.retrievals.push_back(
+          Retrieve({.layer = retrieval,
+                    .query = Unit(Linear(h, OfAdapter(l, "retriever.query_proj.weight"))),
+                    .key = Unit(Linear(h, OfAdapter(l, "retriever.key_proj.weight"))),
+                    .temperature = OfAdapter(l, "retriever.log_temperature").exp(),
+                    .log_gate = result.log_gate,
+                    .alive = alive,
+                    .budget_head = {}},
+                   shape, options.probe));
+    }
+    const SegmentKeys keys = Project(l, h, plan.token);
+    MemoryKeys memory{.retrieval = nullptr};
+    if (retrieval >= 0) {
+      const size_t first = 2 * static_cast<size_t>(l - memory_.retrieval_layers.front());
+      const RoundTrip &of_keys = round_trips[first], &of_values = round_trips[first + 1];
+      memory = {.retrieval = &result.retrievals.back(),
+                .key = of_keys(keys.plain_key),
+                .value = of_values(keys.value),
+                .score_weight = OfAdapter(l, "memory.score_weight"),
+                .age_slope = OfAdapter(l, "memory.age_slope")};
+      if (options.compression_loss) {
+        errors = errors + of_keys.Error(keys.plain_key) + of_values.Error(keys.value);
+      }
+    }
+    x = Finish(l, x, SegmentAttention(keys, memory, plan));
+  }
+  result.hidden = Norm(x, parameters_.at("model.norm.weight"));
+  result.compression_loss = errors / static_cast<double>(down.size() / 2);
+  return result;
+}
+
+Tensor Decoder::ForwardFull(const Tensor& tokens, torch::ScalarType compute) const {
+  const Rotation rotation =
+      RotationAt(torch::arange(tokens.size(1), tokens.options()), InvFreq(), compute);
+  Tensor x = Embed(tokens, compute);
+  for (int64_t l = 0; l < model_.num_layers; ++l) {
+    const SegmentKeys keys = Project(l, Norm(x, Of(l, "input_layernorm.weight")), rotation);
+    x = Finish(l, x,
+               CausalAttention(keys.query, keys.key, keys.value,
+                               1 / std::sqrt(static_cast<double>(model_.head_dim))));
+  }
+  return Norm(x, parameters_.at("model.norm.weight"));
+}
+
+}  // namespace rasq::train
