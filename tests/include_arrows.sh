@@ -18,4 +18,5 @@ forbid engine '(server/|client/|train/|tests/|rasq/v1/|grpc|google/protobuf|prom
 forbid server '(client/|train/|tests/)'
 forbid client '(kernels/|engine/|server/|train/|tests/)'
 forbid client/tasks '(client/([a-z_]+\.h|commands/)|rasq/v1/|grpc|google/protobuf|nlohmann)'
+forbid train '(kernels/[a-z_]+\.h|server/|client/([a-z_]+\.h|commands/)|tests/|rasq/v1/|grpc|google/protobuf)'
 exit $broken

@@ -226,14 +226,14 @@ Episode MakeDialogue(Random& random, Split split, int num_facts) {
   for (const auto& [subject, now] : held) {
     const auto& [wish, speaker] = subject;
     Question question{.text = Fill(random, random.Pick(wish->questions), {{"p", speaker}}),
-                      .answer = now.value,
-                      .after_fact = num_facts};
+                      .answer = now.value};
     for (size_t i = now.said.size(); i > 0 && question.evidence.size() < kMaxEvidence; --i) {
       question.evidence.push_back(now.said[i - 1]);
     }
     episode.questions.push_back(std::move(question));
   }
   random.Shuffle(episode.questions);
+  LetAnswersHoldToTheEnd(episode);
   return episode;
 }
 

@@ -24,14 +24,21 @@ struct Question {
   // What must be read to know the answer. Of a value that changed: its last statements, the newest
   // first.
   std::vector<Span> evidence;
-  // May be asked as soon as so many facts are told, and before the next one: later facts may
-  // change the answer, unless it is all of them.
-  int after_fact;
+  // May be asked when at least `after_fact` and at most `until_fact` facts are told: before, it has
+  // no answer, and later it has another.
+  int after_fact, until_fact;
 };
 
 struct Episode {
-  std::vector<std::string> facts;   // in time order; may hold line breaks
-  std::vector<Question> questions;  // by ascending after_fact
+  std::vector<std::string> facts;  // in time order; may hold line breaks
+  std::vector<Question> questions;
 };
+
+// The whole of a fact.
+Span WholeFact(const Episode& episode, int fact);
+
+// For episodes whose answers are those at the end: each question may be asked from its newest
+// evidence on.
+void LetAnswersHoldToTheEnd(Episode& episode);
 
 }  // namespace rasq::tasks

@@ -256,7 +256,7 @@ Episode MakeKeyValues(Random& random, Split split, int num_facts) {
   for (const Entry& entry : entries) {
     if (entry.facts.empty()) continue;
     const absl::string_view label = entry.label->name;
-    Question question{.evidence = Evidence(episode, entry), .after_fact = num_facts};
+    Question question{.evidence = Evidence(episode, entry)};
     if (entry.values.size() > 1) {
       question.text =
           Fill(random, PickFrom(random, split, kAllQuestions), {{"w", label}, {"k", entry.key}});
@@ -278,6 +278,7 @@ Episode MakeKeyValues(Random& random, Split split, int num_facts) {
     if (entry.values.size() == 1) before = &entry;
     episode.questions.push_back(std::move(question));
   }
+  LetAnswersHoldToTheEnd(episode);
   return episode;
 }
 

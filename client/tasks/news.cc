@@ -191,7 +191,7 @@ const Words kThen = {
     "what was the {n} of {e} {at}?",
     "which {n} of {e} was reported {at}?",
     "what did {e} have as {n} {at}?",
-    "{at}, what was the {n} of {e}?",
+    "<{at}>, what was the {n} of {e}?",
     "which {n} did {e} have {at}?",
     "what {n} was given for {e} {at}?",
     "{n} of {e} {at}?",
@@ -313,13 +313,12 @@ std::vector<Question> Ask(Random& random, Split split, const Episode& episode, c
                           bool dated) {
   const Topic& topic = *thread.topic;
   const std::vector<Statement>& said = thread.statements;
-  const int after = static_cast<int>(episode.facts.size());
   const auto word = [&](const Words& own, const Words& any, absl::string_view at) {
     return Fill(random, PickFrom(random, split, !own.empty() && random.Chance(0.5) ? own : any),
                 {{"n", topic.name}, {"e", thread.subject}, {"at", at}, {"v", said.back().value}});
   };
   std::vector<Question> questions;
-  Question now{.text = word(topic.now, kNow, ""), .answer = said.back().value, .after_fact = after};
+  Question now{.text = word(topic.now, kNow, ""), .answer = said.back().value};
   for (size_t i = said.size(); i > 0 && now.evidence.size() < kMaxEvidence; --i) {
     now.evidence.push_back(WholeFact(episode, said[i - 1].fact));
   }
@@ -327,7 +326,7 @@ std::vector<Question> Ask(Random& random, Split split, const Episode& episode, c
   if (said.size() < 2) return questions;
 
   const auto older = [&](const Statement& statement, std::string text) {
-    Question question{.text = std::move(text), .answer = statement.value, .after_fact = after};
+    Question question{.text = std::move(text), .answer = statement.value};
     question.evidence.push_back(WholeFact(episode, statement.fact));
     questions.push_back(std::move(question));
   };
@@ -400,6 +399,7 @@ Episode MakeNews(Random& random, Split split, int num_facts) {
     }
   }
   random.Shuffle(episode.questions);
+  LetAnswersHoldToTheEnd(episode);
   return episode;
 }
 

@@ -258,7 +258,7 @@ Episode MakePeople(Random& random, Split split, int num_facts) {
 
   for (const auto& [subject, now] : known) {
     const auto& [trait, person] = subject;
-    Question question{.answer = now.value, .after_fact = num_facts};
+    Question question{.answer = now.value};
     for (size_t i = now.facts.size(); i > 0 && question.evidence.size() < kMaxEvidence; --i) {
       question.evidence.push_back(WholeFact(episode, now.facts[i - 1]));
     }
@@ -289,6 +289,7 @@ Episode MakePeople(Random& random, Split split, int num_facts) {
     episode.questions.push_back(std::move(question));
   }
   random.Shuffle(episode.questions);
+  LetAnswersHoldToTheEnd(episode);
   return episode;
 }
 

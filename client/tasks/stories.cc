@@ -107,6 +107,7 @@ class Story {
     if (options_.ask_at_end) {
       episode_.questions = Questions();
       random_.Shuffle(episode_.questions);
+      LetAnswersHoldToTheEnd(episode_);
     }
     return std::move(episode_);
   }
@@ -187,7 +188,8 @@ class Story {
                 const std::vector<int>& facts) {
     Question question{.text = Fill(random_, PickFrom(random_, split_, words), slots),
                       .answer = answer,
-                      .after_fact = Told()};
+                      .after_fact = Told(),
+                      .until_fact = Told()};
     for (const int fact : facts) question.evidence.push_back(WholeFact(episode_, fact));
     return question;
   }
@@ -335,11 +337,11 @@ Episode MakeMap(Random& random, Split split, const StoryOptions& options) {
     forms.resize(random.Between(1, 2));
     for (Question& question : forms) {
       question.evidence = {WholeFact(episode, static_cast<int>(episode.facts.size()) - 1)};
-      question.after_fact = static_cast<int>(relations.size());
       episode.questions.push_back(std::move(question));
     }
   }
   random.Shuffle(episode.questions);
+  LetAnswersHoldToTheEnd(episode);
   return episode;
 }
 

@@ -164,8 +164,7 @@ Episode MakeVariableChains(Random& random, Split split, int num_facts) {
   for (const Chain& chain : chains) {
     if (chain.names.empty()) continue;
     const auto ask = [&](size_t last, std::string text, std::string answer) {
-      Question question{
-          .text = std::move(text), .answer = std::move(answer), .after_fact = num_facts};
+      Question question{.text = std::move(text), .answer = std::move(answer)};
       for (size_t i = 0; i <= last; ++i) {
         question.evidence.push_back(WholeFact(episode, chain.facts[i]));
       }
@@ -179,6 +178,7 @@ Episode MakeVariableChains(Random& random, Split split, int num_facts) {
     }
   }
   random.Shuffle(episode.questions);
+  LetAnswersHoldToTheEnd(episode);
   return episode;
 }
 

@@ -82,8 +82,4 @@ std::string JoinList(const std::vector<std::string>& items) {
   return text;
 }
 
-Span WholeFact(const Episode& episode, int fact) {
-  return {.fact = fact, .begin = 0, .end = episode.facts[fact].size()};
-}
-
 }  // namespace rasq::tasks

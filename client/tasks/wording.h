@@ -40,9 +40,9 @@ std::string MakeFitting(Split split, Make make) {
 
 using Slots = std::initializer_list<std::pair<absl::string_view, absl::string_view>>;
 // "<a|b>" becomes one of the alternatives, which may be empty and hold slots; "{name}" becomes the
-// slot's value. The first letter becomes a capital, unless the pattern begins with "~", which is left
-// out, or with a slot; but "the" becomes "The" there too.
-// REQUIRES: every slot of the pattern is given.
+// slot's value. The first letter becomes a capital, unless the pattern begins with "~", which is
+// left out, or with a slot; but "the" becomes "The" there too. REQUIRES: every slot of the pattern
+// is given.
 std::string Fill(Random& random, absl::string_view pattern, Slots slots);
 
 // absl::StrCat, but with arguments evaluated from left to right: random texts must not depend on
@@ -53,8 +53,5 @@ std::string Concat(std::initializer_list<absl::AlphaNum> parts);
 std::string WithArticle(absl::string_view noun);
 // "x", "x and y", "x, y and z".
 std::string JoinList(const std::vector<std::string>& items);
-
-// The whole of a fact.
-Span WholeFact(const Episode& episode, int fact);
 
 }  // namespace rasq::tasks

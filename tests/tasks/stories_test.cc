@@ -108,7 +108,7 @@ TEST(StoriesTest, AReaderOfBabisWordsFindsTheSameAnswers) {
       Reader reader;
       size_t told = 0;
       for (const Question& question : story.questions) {
-        while (told < static_cast<size_t>(question.after_fact)) reader.Read(story.facts[told++]);
+        while (told < static_cast<size_t>(question.until_fact)) reader.Read(story.facts[told++]);
         ASSERT_EQ(reader.Answer(question.text), question.answer)
             << "qa" << kind << " seed " << seed << ": " << question.text;
         EXPECT_EQ(question.evidence.size(), static_cast<size_t>(kind));
