@@ -103,13 +103,6 @@ const Words kWire = {
 
 }  // namespace
 
-uint64_t Random::Next() {
-  uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
-
 StreamGenerator::StreamGenerator(uint64_t seed, int64_t bytes_per_fact)
     : random_(seed), bytes_per_fact_(bytes_per_fact), next_fact_offset_(bytes_per_fact / 2) {
   minutes_ = random_.Below(600);

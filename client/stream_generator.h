@@ -11,24 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "client/tasks/random.h"
+
 namespace rasq::client {
 
-// splitmix64 (Steele, Lea and Flood 2014): unlike the standard's distributions, the same numbers
-// everywhere.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next();
-  // 0 .. limit-1; limit > 0.
-  int64_t Below(int64_t limit) { return static_cast<int64_t>(Next() % limit); }
-  template <typename Container>
-  const auto& Pick(const Container& container) {
-    return container[Below(static_cast<int64_t>(std::size(container)))];
-  }
-
- private:
-  uint64_t state_;
-};
+using tasks::Random;
 
 struct Question {
   std::string text;         // as a reader would ask it

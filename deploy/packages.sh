@@ -4,7 +4,7 @@ RASQ_BUILD_PACKAGES=(
   g++ cmake ninja-build ccache git pkg-config
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   prometheus-cpp-dev libssl-dev libdnnl-dev libhwy-dev libpcre2-dev nlohmann-json3-dev
-  librocksdb-dev libxxhash-dev
+  librocksdb-dev libxxhash-dev liblzma-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 RASQ_CHECK_PACKAGES=(

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Who may include whom: client -> proto <- server -> engine -> kernels -> kernels/base, and nothing
-# includes tests. Prints the includes that break an arrow, and fails if there are any.
+# Who may include whom: client -> proto <- server -> engine -> kernels -> kernels/base; train -> engine
+# and client/tasks, which includes nothing but itself; and nothing includes tests. Prints the includes that break an arrow, and fails if there are any.
 set -euo pipefail
 cd "$1"
 
@@ -12,9 +12,11 @@ forbid() { # forbid FOLDER PATTERN: files below FOLDER include nothing that matc
     broken=1
   fi
 }
-forbid kernels/base '(kernels/[a-z_]+\.h|engine/|server/|client/|tests/|rasq/v1/)'
-forbid kernels '(engine/|server/|client/|tests/|rasq/v1/|grpc|google/protobuf)'
-forbid engine '(server/|client/|tests/|rasq/v1/|grpc|google/protobuf|prometheus|cuda|cublas)'
-forbid server '(client/|tests/)'
-forbid client '(kernels/|engine/|server/|tests/)'
+forbid kernels/base '(kernels/[a-z_]+\.h|engine/|server/|client/|train/|tests/|rasq/v1/)'
+forbid kernels '(engine/|server/|client/|train/|tests/|rasq/v1/|grpc|google/protobuf)'
+forbid engine '(server/|client/|train/|tests/|rasq/v1/|grpc|google/protobuf|prometheus|cuda|cublas)'
+forbid server '(client/|train/|tests/)'
+forbid client '(kernels/|engine/|server/|train/|tests/)'
+forbid client/tasks '(client/([a-z_]+\.h|commands/)|rasq/v1/|grpc|google/protobuf|nlohmann)'
+forbid train '(kernels/[a-z_]+\.h|server/|client/([a-z_]+\.h|commands/)|tests/|rasq/v1/|grpc|google/protobuf)'
 exit $broken

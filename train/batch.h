@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "train/data/stream_builder.h"
+#include "train/data/stream_layout.h"
 #include "train/torch.h"
 
 namespace rasq::train {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "train/data/stream_builder.h"
+#include "train/data/stream_layout.h"
 
 namespace rasq::train {
 

@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "train/data/stream_builder.h"
+#include "train/data/stream_layout.h"
 #include "train/decoder.h"
 #include "train/recipe.h"
 #include "train/torch.h"

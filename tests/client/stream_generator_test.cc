@@ -11,13 +11,6 @@ using Wanted = StreamGenerator::Wanted;
 
 constexpr int64_t kBytesPerFact = 2000;
 
-TEST(RandomTest, IsSplitMix64) {
-  // From the algorithm's definition, seed 0.
-  Random random(0);
-  EXPECT_EQ(random.Next(), 0xE220A8397B1DCDAFu);
-  EXPECT_EQ(random.Next(), 0x6E789E6AA1B965F4u);
-}
-
 TEST(StreamGeneratorTest, TheSameSeedGivesTheSameStreamAndQuestions) {
   StreamGenerator a(7, kBytesPerFact), b(7, kBytesPerFact), other(8, kBytesPerFact);
   std::string text;

@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "train/data/stream_builder.h"
+#include "train/data/stream_layout.h"
 #include "train/decoder.h"
 
 namespace rasq::train::testing {

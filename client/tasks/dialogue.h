@@ -1,0 +1,13 @@
+// Talk in which people state wishes, plans and orders, and change their minds. Questions are about
+// what holds in the end.
+#pragma once
+
+#include "client/tasks/episode.h"
+#include "client/tasks/random.h"
+
+namespace rasq::tasks {
+
+// A fact is one turn, often with an answer of somebody else. `num_facts` > 0.
+Episode MakeDialogue(Random& random, Split split, int num_facts);
+
+}  // namespace rasq::tasks

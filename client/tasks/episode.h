@@ -1,0 +1,44 @@
+// What a task hands out: facts to be told in order, and questions about them. An episode is text
+// alone; the trainer lays it out between other text as tokens, the evaluation sends it to a server.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace rasq::tasks {
+
+// Held out are wordings, names and values that no training episode has, so that a measurement does
+// not ask for what was learned by heart.
+enum class Split { kTraining, kHeldOut };
+
+// A part of a fact's text.
+struct Span {
+  int fact;
+  size_t begin, end;  // bytes
+};
+
+struct Question {
+  std::string text;
+  std::string answer;
+  // What must be read to know the answer. Of a value that changed: its last statements, the newest
+  // first.
+  std::vector<Span> evidence;
+  // May be asked when at least `after_fact` and at most `until_fact` facts are told: before, it has
+  // no answer, and later it has another.
+  int after_fact, until_fact;
+};
+
+struct Episode {
+  std::vector<std::string> facts;  // in time order; may hold line breaks
+  std::vector<Question> questions;
+};
+
+// The whole of a fact.
+Span WholeFact(const Episode& episode, int fact);
+
+// For episodes whose answers are those at the end: each question may be asked from its newest
+// evidence on.
+void LetAnswersHoldToTheEnd(Episode& episode);
+
+}  // namespace rasq::tasks

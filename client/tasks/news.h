@@ -1,0 +1,14 @@
+// News: dated statements about firms, towns, teams and people in which newer values replace older
+// ones, many times for some. Questions ask for the newest, for the one before, and for the one at a
+// time.
+#pragma once
+
+#include "client/tasks/episode.h"
+#include "client/tasks/random.h"
+
+namespace rasq::tasks {
+
+// `num_facts` > 0.
+Episode MakeNews(Random& random, Split split, int num_facts);
+
+}  // namespace rasq::tasks

@@ -1,0 +1,13 @@
+// Names that are given values through other names, as in RULER's variable tracking, in the
+// notations of several programming languages and in prose.
+#pragma once
+
+#include "client/tasks/episode.h"
+#include "client/tasks/random.h"
+
+namespace rasq::tasks {
+
+// `num_facts` > 0.
+Episode MakeVariableChains(Random& random, Split split, int num_facts);
+
+}  // namespace rasq::tasks
