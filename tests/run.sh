@@ -37,7 +37,7 @@ run() { # run PRESET [CTEST ARGUMENT...]
   shift
   ctest --test-dir "build/$preset" -j "$(nproc)" --output-on-failure --no-tests=error "$@"
 }
-programs=(kernels_test engine_test server_test client_test e2e_test)
+programs=(kernels_test engine_test server_test client_test tasks_test train_data_test e2e_test)
 # Minutes each under a sanitizer, and the same code as the tests beside them.
 long='AMillionTokens|AnswersAsReference|StreamAgreesWithReference|ReplacementNoise|Demo'
 # They bound a server's memory, of which sanitizers take more.

@@ -58,7 +58,7 @@ Episode MakeEpisode(Task task, Random& random, Split split, int num_facts) {
   StoryOptions options;
   options.babi_words = random.Chance(0.5);
   options.ask_at_end = random.Chance(0.5);
-  if (!options.babi_words && random.Chance(0.5)) options.num_facts = num_facts;
+  if (random.Chance(options.babi_words ? 0.3 : 0.5)) options.num_facts = num_facts;
   return MakeStory(random, split, options);
 }
 

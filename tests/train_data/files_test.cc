@@ -215,6 +215,9 @@ TEST_F(FilesTest, ReadsDialogues) {
   const auto text = ReadDialogueText(path, Split::kTraining);
   ASSERT_TRUE(text.ok());
   EXPECT_TRUE(absl::StartsWith((*text)[0].text, "USER: To Bern, please.\nSYSTEM: Bern"));
+  const auto corpus = Corpus::Load({path}, *Tokenizer::OfBytes(), Split::kTraining, 1);
+  ASSERT_TRUE(corpus.ok()) << corpus.status();
+  EXPECT_EQ(corpus->document_starts().size(), text->size());
 }
 
 }  // namespace

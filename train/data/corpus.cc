@@ -8,8 +8,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "kernels/base/status.h"
+#include "train/data/dialogues.h"
 
 namespace rasq::train {
 namespace {
@@ -42,9 +46,13 @@ absl::StatusOr<Corpus> Corpus::Load(const std::vector<std::string>& paths,
                                     int num_threads) {
   std::vector<Document> documents;
   for (const std::string& path : paths) {
-    const absl::StatusOr<std::string> text = ReadText(path);
-    if (!text.ok()) return text.status();
-    for (Document& document : SplitDocuments(*text, path)) {
+    if (absl::EndsWith(absl::StripSuffix(path, ".xz"), ".jsonl")) {
+      RASQ_ASSIGN_OR_RETURN(std::vector<Document> dialogues, ReadDialogueText(path, split));
+      std::move(dialogues.begin(), dialogues.end(), std::back_inserter(documents));
+      continue;
+    }
+    RASQ_ASSIGN_OR_RETURN(const std::string text, ReadText(path));
+    for (Document& document : SplitDocuments(text, path)) {
       if (InSplit(split, document.id)) documents.push_back(std::move(document));
     }
   }

@@ -16,9 +16,9 @@ namespace rasq::train {
 
 class Corpus {
  public:
-  // The documents of all files (*.txt, *.txt.xz) that belong to the split, tokenised by
-  // `num_threads`; the result does not depend on their number. Errors name the file;
-  // kInvalidArgument if no token is left.
+  // The documents of all files (*.txt, and the dialogues of *.jsonl; both also with .xz) that
+  // belong to the split, tokenised by `num_threads`; the result does not depend on their number.
+  // Errors name the file; kInvalidArgument if no token is left.
   static absl::StatusOr<Corpus> Load(const std::vector<std::string>& paths,
                                      const Tokenizer& tokenizer, tasks::Split split,
                                      int num_threads);
