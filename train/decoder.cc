@@ -128,37 +128,26 @@ Tensor Decoder::InvFreq() const {
 }
 
 Tensor Decoder::Norm(const Tensor& x, const Tensor& weight) const {
-  const torch::ScalarType type = x.scalar_type();
-#if RASQ_TORCH_AT_LEAST(2, 8)
-  if (x.is_cuda()) {
-    return at::rms_norm(x, {x.size(-1)}, weight.to(type), model_.rms_norm_epsilon);
-  }
-#endif
-  const Tensor wide = x.to(torch::kFloat32);
-  const Tensor scale = (wide.square().mean(-1, true) + model_.rms_norm_epsilon).rsqrt();
-  return (wide * scale * weight).to(type);
+  return RmsNorm(x, weight, model_.rms_norm_epsilon);
 }
 
-SegmentKeys Decoder::Project(int64_t layer, const Tensor& h, const Rotation& rotation) const {
-  const auto weights = [&](const char* what) {
+Heads Decoder::Project(int64_t layer, const Tensor& h, const Angles& angles,
+                       const Tensor& query_bias) const {
+  const auto all = [&](const char* what) {
     return torch::cat({Of(layer, absl::StrCat("self_attn.q_proj.", what)),
                        Of(layer, absl::StrCat("self_attn.k_proj.", what)),
                        Of(layer, absl::StrCat("self_attn.v_proj.", what))});
   };
-  const int64_t heads = model_.num_heads, kv_heads = model_.num_kv_heads;
-  const Tensor all = Linear(h, weights("weight"), model_.qkv_bias ? weights("bias") : Tensor())
-                         .view({h.size(0), h.size(1), heads + 2 * kv_heads, model_.head_dim});
-  SegmentKeys keys;
-  keys.query = all.narrow(2, 0, heads);
-  keys.plain_key = all.narrow(2, heads, kv_heads);
-  keys.value = all.narrow(2, heads + kv_heads, kv_heads);
-  if (model_.qk_norm) {
-    keys.query = Norm(keys.query, Of(layer, "self_attn.q_norm.weight"));
-    keys.plain_key = Norm(keys.plain_key, Of(layer, "self_attn.k_norm.weight"));
-  }
-  keys.query = Rotate(keys.query, rotation);
-  keys.key = Rotate(keys.plain_key, rotation);
-  return keys;
+  const HeadShape shape{.heads = model_.num_heads,
+                        .kv_heads = model_.num_kv_heads,
+                        .head_dim = model_.head_dim,
+                        .epsilon = model_.rms_norm_epsilon};
+  const Tensor qkv =
+      Linear(h, all("weight"), model_.qkv_bias ? all("bias") : Tensor())
+          .view({h.size(0), h.size(1), shape.heads + 2 * shape.kv_heads, shape.head_dim});
+  const auto norm = [&](const char* name) { return model_.qk_norm ? Of(layer, name) : Tensor(); };
+  return NormAndRotate(qkv, norm("self_attn.q_norm.weight"), norm("self_attn.k_norm.weight"),
+                       angles, query_bias, shape);
 }
 
 Tensor Decoder::Finish(int64_t layer, const Tensor& x, const Tensor& attended) const {
@@ -176,7 +165,7 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
       .sinks = memory_.sinks,
       .budget =
           std::min<int64_t>(options.budget > 0 ? options.budget : memory_.budget, tokens.size(1))};
-  const SegmentPlan plan(tokens.size(1), shape, InvFreq(), options.compute);
+  const SegmentPlan plan(tokens.size(1), shape, InvFreq());
 
   std::vector<Tensor> down;
   for (int64_t l = memory_.retrieval_layers.front(); l < model_.num_layers; ++l) {
@@ -208,21 +197,24 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
                     .budget_head = {}},
                    shape, options.probe));
     }
-    const SegmentKeys keys = Project(l, h, plan.token);
     MemoryKeys memory{.retrieval = nullptr};
+    if (retrieval >= 0) {
+      memory = {.retrieval = &result.retrievals.back(),
+                .score_weight = OfAdapter(l, "memory.score_weight"),
+                .age_slope = OfAdapter(l, "memory.age_slope")};
+    }
+    const Heads heads = Project(
+        l, h, plan.token, QueryBias(memory, model_.num_heads, model_.head_dim, head().options()));
     if (retrieval >= 0) {
       const size_t first = 2 * static_cast<size_t>(l - memory_.retrieval_layers.front());
       const RoundTrip &of_keys = round_trips[first], &of_values = round_trips[first + 1];
-      memory = {.retrieval = &result.retrievals.back(),
-                .key = of_keys(keys.plain_key),
-                .value = of_values(keys.value),
-                .score_weight = OfAdapter(l, "memory.score_weight"),
-                .age_slope = OfAdapter(l, "memory.age_slope")};
+      memory.key = of_keys(heads.plain_key);
+      memory.value = of_values(heads.value);
       if (options.compression_loss) {
-        errors = errors + of_keys.Error(keys.plain_key) + of_values.Error(keys.value);
+        errors = errors + of_keys.Error(heads.plain_key) + of_values.Error(heads.value);
       }
     }
-    x = Finish(l, x, SegmentAttention(keys, memory, plan));
+    x = Finish(l, x, SegmentAttention(heads, memory, plan));
   }
   result.hidden = Norm(x, parameters_.at("model.norm.weight"));
   result.compression_loss = errors / static_cast<double>(down.size() / 2);
@@ -230,13 +222,13 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
 }
 
 Tensor Decoder::ForwardFull(const Tensor& tokens, torch::ScalarType compute) const {
-  const Rotation rotation =
-      RotationAt(torch::arange(tokens.size(1), tokens.options()), InvFreq(), compute);
+  const Angles angles = AnglesAt(torch::arange(tokens.size(1), tokens.options()), InvFreq());
   Tensor x = Embed(tokens, compute);
   for (int64_t l = 0; l < model_.num_layers; ++l) {
-    const SegmentKeys keys = Project(l, Norm(x, Of(l, "input_layernorm.weight")), rotation);
+    const Heads heads =
+        Project(l, Norm(x, Of(l, "input_layernorm.weight")), angles, /*query_bias=*/{});
     x = Finish(l, x,
-               CausalAttention(keys.query, keys.key, keys.value,
+               CausalAttention(heads.query, heads.key, heads.value,
                                1 / std::sqrt(static_cast<double>(model_.head_dim))));
   }
   return Norm(x, parameters_.at("model.norm.weight"));

@@ -63,8 +63,9 @@ class Decoder {
   const Tensor& Of(int64_t layer, const std::string& name) const;
   const Tensor& OfAdapter(int64_t layer, const std::string& name) const;
   Tensor Embed(const Tensor& tokens, torch::ScalarType compute) const;
-  // h: [streams, tokens, hidden], after the layer's first norm.
-  SegmentKeys Project(int64_t layer, const Tensor& h, const Rotation& rotation) const;
+  // h: [streams, tokens, hidden], after the layer's first norm. query_bias: NormAndRotate's.
+  Heads Project(int64_t layer, const Tensor& h, const Angles& angles,
+                const Tensor& query_bias) const;
   // x plus the output of attention [streams, tokens, heads, head_dim], then plus the
   // feed-forward's.
   Tensor Finish(int64_t layer, const Tensor& x, const Tensor& attended) const;

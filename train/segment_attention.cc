@@ -3,6 +3,8 @@
 #include <cmath>
 #include <vector>
 
+#include "train/join_keys.h"
+
 namespace rasq::train {
 namespace {
 
@@ -13,30 +15,6 @@ enum BiasDim { kScore, kScoreRest, kGate, kGateRest, kAge, kIsDead };
 std::pair<Tensor, Tensor> Split(const Tensor& x, torch::ScalarType type) {
   const Tensor first = x.to(type);
   return {first, (x - first.to(torch::kFloat32)).to(type)};
-}
-
-// [1, 1, heads, kBiasDims]; divided by the scale that logits are multiplied with.
-Tensor QueryBiasDims(const MemoryKeys& memory, int64_t heads, double scale,
-                     const torch::TensorOptions& options) {
-  const Tensor one = torch::ones({heads}, options.dtype(torch::kFloat32));
-  const Tensor zero = torch::zeros_like(one);
-  std::vector<Tensor> columns(kBiasDims, zero);
-  columns[kIsDead] = one;
-  if (memory.retrieval != nullptr) {
-    columns[kScore] = columns[kScoreRest] = memory.score_weight;
-    columns[kGate] = columns[kGateRest] = one;
-    columns[kAge] = -memory.age_slope;
-  }
-  return (torch::stack(columns, -1) / scale).to(options.dtype()).view({1, 1, heads, kBiasDims});
-}
-
-// Of keys without a bias, of which the dead are out of reach: [..., kBiasDims].
-Tensor DeadDims(const Tensor& dead, torch::ScalarType type) {
-  std::vector<int64_t> sizes = dead.sizes().vec();
-  sizes.push_back(kBiasDims);
-  Tensor dims = torch::zeros(sizes, dead.options().dtype(type));
-  dims.select(-1, kIsDead).masked_fill_(dead, kDead);
-  return dims;
 }
 
 Tensor EntryDims(const Retrieval& retrieval, torch::ScalarType type) {
@@ -52,26 +30,6 @@ Tensor EntryDims(const Retrieval& retrieval, torch::ScalarType type) {
   return torch::stack(columns, -1);
 }
 
-// [streams, segments, keys, kv heads, head_dim] and [(streams,) segments, keys, kBiasDims].
-Tensor Widen(const Tensor& keys, const Tensor& dims) {
-  std::vector<int64_t> sizes = keys.sizes().vec();
-  sizes.back() = kBiasDims;
-  return torch::cat({keys, dims.unsqueeze(-2).expand(sizes)}, -1);
-}
-
-// What window and segment hold: [streams, segments, window + segment, kv_heads, head_dim].
-Tensor Windows(const Tensor& x, const RetrievalShape& shape) {
-  const int64_t streams = x.size(0), segments = x.size(1) / shape.segment;
-  const int64_t before = (shape.window + shape.segment - 1) / shape.segment;
-  const Tensor padded =
-      torch::constant_pad_nd(x, {0, 0, 0, 0, before * shape.segment, 0})
-          .view({streams, segments + before, shape.segment, x.size(2), x.size(3)});
-  std::vector<Tensor> parts;
-  for (int64_t i = 0; i <= before; ++i) parts.push_back(padded.narrow(1, i, segments));
-  const Tensor all = torch::cat(parts, 2);
-  return all.narrow(2, before * shape.segment - shape.window, shape.window + shape.segment);
-}
-
 // The entries' vectors: [streams, segments, budget, kv_heads, head_dim].
 Tensor Entries(const Tensor& x, const Tensor& position) {
   const int64_t streams = x.size(0), tokens = x.size(1);
@@ -85,81 +43,68 @@ Tensor Entries(const Tensor& x, const Tensor& position) {
       .view({streams, position.size(1), position.size(2), x.size(2), x.size(3)});
 }
 
-Tensor Swap(const Tensor& x) {
-  const int64_t half = x.size(-1) / 2;
-  return torch::cat({x.narrow(-1, half, half), x.narrow(-1, 0, half)}, -1);
-}
-
 }  // namespace
 
-Rotation RotationAt(const Tensor& position, const Tensor& inv_freq, torch::ScalarType type) {
-  const Tensor angle = position.to(torch::kFloat64).unsqueeze(-1) * inv_freq;
-  const Tensor cos = angle.cos(), sin = angle.sin();
-  return {torch::cat({cos, cos}, -1).unsqueeze(-2).to(type),
-          torch::cat({-sin, sin}, -1).unsqueeze(-2).to(type)};
+Tensor QueryBias(const MemoryKeys& memory, int64_t heads, int64_t head_dim,
+                 const torch::TensorOptions& options) {
+  const Tensor one = torch::ones({heads}, options.dtype(torch::kFloat32));
+  std::vector<Tensor> columns(kBiasDims, torch::zeros_like(one));
+  columns[kIsDead] = one;
+  if (memory.retrieval != nullptr) {
+    columns[kScore] = columns[kScoreRest] = memory.score_weight;
+    columns[kGate] = columns[kGateRest] = one;
+    columns[kAge] = -memory.age_slope;
+  }
+  return torch::stack(columns, -1) * std::sqrt(static_cast<double>(head_dim));
 }
 
-Tensor Rotate(const Tensor& x, const Rotation& rotation) {
-  return torch::addcmul(x * rotation.cos, Swap(x), rotation.sin);
-}
-
-SegmentPlan::SegmentPlan(int64_t tokens, const RetrievalShape& given, const Tensor& inv_freq,
-                         torch::ScalarType type)
+SegmentPlan::SegmentPlan(int64_t tokens, const RetrievalShape& given, const Tensor& inv_freq)
     : shape(given), segments(tokens / given.segment) {
   const auto options = inv_freq.options().dtype(torch::kInt64);
   const Tensor start = torch::arange(segments, options) * shape.segment;
   const Tensor memory_position = start - shape.window - 1;
   const Tensor sinks = torch::arange(shape.sinks, options);
-  token = RotationAt(torch::arange(tokens, options), inv_freq, type);
-  sink = RotationAt((start - shape.window - shape.budget - shape.sinks).unsqueeze(1) + sinks,
-                    inv_freq, type);
-  memory = RotationAt(memory_position.unsqueeze(1), inv_freq, type);
+  token = AnglesAt(torch::arange(tokens, options), inv_freq);
+  sink =
+      AnglesAt((start - shape.window - shape.budget - shape.sinks).unsqueeze(1) + sinks, inv_freq);
+  memory = AnglesAt(memory_position.unsqueeze(1), inv_freq);
   sink_dead = sinks.unsqueeze(0) > memory_position.unsqueeze(1);
   window_dead =
       (start - shape.window).unsqueeze(1) + torch::arange(shape.window + shape.segment, options) <
       0;
 }
 
-Tensor SegmentAttention(const SegmentKeys& keys, const MemoryKeys& memory,
-                        const SegmentPlan& plan) {
+Tensor SegmentAttention(const Heads& heads, const MemoryKeys& memory, const SegmentPlan& plan) {
   const RetrievalShape& shape = plan.shape;
-  const torch::ScalarType type = keys.query.scalar_type();
-  const int64_t streams = keys.query.size(0), tokens = keys.query.size(1);
-  const int64_t heads = keys.query.size(2), head_dim = keys.query.size(3);
-  const int64_t kv_heads = keys.key.size(2), segments = plan.segments;
-  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
-
-  std::vector<Tensor> all_keys, all_values;
-  const auto add = [&](const Tensor& key, const Tensor& value, const Tensor& dims) {
-    all_keys.push_back(Widen(key, dims));
-    all_values.push_back(value);
+  const int64_t streams = heads.key.size(0), tokens = heads.key.size(1);
+  const int64_t kv_heads = heads.key.size(2), head_dim = heads.key.size(3);
+  const std::vector<int64_t> sink_sizes = {streams, plan.segments, shape.sinks, kv_heads, head_dim};
+  const auto sinks = [&](const Tensor& x) {
+    return x.narrow(1, 0, shape.sinks).unsqueeze(1).expand(sink_sizes);
   };
-  if (shape.sinks > 0) {
-    const std::vector<int64_t> sizes = {streams, segments, shape.sinks, kv_heads, head_dim};
-    const auto first = [&](const Tensor& x) {
-      return x.narrow(1, 0, shape.sinks).unsqueeze(1).expand(sizes);
-    };
-    add(Rotate(first(keys.plain_key), plan.sink), first(keys.value),
-        DeadDims(plan.sink_dead, type));
-  }
+  const Tensor none =
+      torch::empty({streams, plan.segments, 0, kv_heads, head_dim}, heads.key.options());
+  JoinedParts keys{.token = heads.key,
+                   .sink = Rotate(sinks(heads.plain_key), plan.sink),
+                   .entry = none,
+                   .dead_sink = plan.sink_dead,
+                   .dead_window = plan.window_dead};
+  JoinedParts values{.token = heads.value, .sink = sinks(heads.value), .entry = none};
   if (memory.retrieval != nullptr) {
     const Retrieval& retrieval = *memory.retrieval;
-    add(Rotate(Entries(memory.key, retrieval.position), plan.memory),
-        Entries(memory.value, retrieval.position), EntryDims(retrieval, type));
+    keys.entry = Rotate(Entries(memory.key, retrieval.position), plan.memory);
+    keys.entry_bias = EntryDims(retrieval, heads.key.scalar_type());
+    values.entry = Entries(memory.value, retrieval.position);
   }
-  add(Windows(keys.key, shape), Windows(keys.value, shape), DeadDims(plan.window_dead, type));
-
-  const auto batch = [&](const std::vector<Tensor>& parts) {
-    return torch::cat(parts, 2).flatten(0, 1);
+  const auto join = [&](const JoinedParts& parts) {
+    return JoinKeys(parts, shape, kBiasDims, kIsDead).flatten(0, 1);
   };
-  const Tensor dims = QueryBiasDims(memory, heads, scale, keys.query.options());
-  const Tensor query =
-      torch::cat({keys.query, dims.expand({streams, tokens, heads, kBiasDims})}, -1)
-          .view({streams * segments, shape.segment, heads, head_dim + kBiasDims});
-  const Tensor value = torch::constant_pad_nd(batch(all_values), {0, kBiasDims});
-  return CausalAttention(query, batch(all_keys), value, scale)
+  const Tensor query = heads.query.view(
+      {streams * plan.segments, shape.segment, heads.query.size(2), head_dim + kBiasDims});
+  return CausalAttention(query, join(keys), join(values),
+                         1 / std::sqrt(static_cast<double>(head_dim)))
       .narrow(-1, 0, head_dim)
-      .reshape({streams, tokens, heads, head_dim});
+      .reshape({streams, tokens, heads.query.size(2), head_dim});
 }
 
 Tensor CausalAttention(const Tensor& query, const Tensor& key, const Tensor& value, double scale) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "train/project_heads.h"
 #include "train/retrieval.h"
 #include "train/torch.h"
 
@@ -16,35 +17,17 @@ namespace rasq::train {
 // Widths that kernels like are multiples of 8.
 inline constexpr int64_t kBiasDims = 8;
 
-// Rotation by cos and sin [..., head_dim / 2] of vectors [..., heads, head_dim], in the half-split
-// pairs of the Llama family.
-struct Rotation {
-  Tensor cos;  // [..., 1, head_dim]: both halves
-  Tensor sin;  // the same, negative in the first half
-};
-// Positions: any integers [...]; angles are computed in double.
-Rotation RotationAt(const Tensor& position, const Tensor& inv_freq, torch::ScalarType type);
-Tensor Rotate(const Tensor& x, const Rotation& rotation);
-
 // Of all segments, what depends on positions alone.
 struct SegmentPlan {
-  SegmentPlan(int64_t tokens, const RetrievalShape& shape, const Tensor& inv_freq,
-              torch::ScalarType type);
+  SegmentPlan(int64_t tokens, const RetrievalShape& shape, const Tensor& inv_freq);
 
   RetrievalShape shape;
   int64_t segments;
-  Rotation token;      // [tokens]
-  Rotation sink;       // [segments, sinks]: where each segment sees them
-  Rotation memory;     // [segments, 1]: where it sees all entries
+  Angles token;        // [tokens]
+  Angles sink;         // [segments, sinks]: where each segment sees them
+  Angles memory;       // [segments, 1]: where it sees all entries
   Tensor sink_dead;    // bool [segments, sinks]: not yet out of the window
   Tensor window_dead;  // bool [segments, window + segment]: before the stream
-};
-
-struct SegmentKeys {
-  Tensor query;      // [streams, tokens, heads, head_dim], rotated
-  Tensor key;        // [streams, tokens, kv_heads, head_dim], rotated
-  Tensor plain_key;  // the same, not rotated
-  Tensor value;      // [streams, tokens, kv_heads, head_dim]
 };
 
 struct MemoryKeys {
@@ -54,8 +37,13 @@ struct MemoryKeys {
   Tensor age_slope;            // [heads]
 };
 
-// [streams, tokens, heads, head_dim]
-Tensor SegmentAttention(const SegmentKeys& keys, const MemoryKeys& memory, const SegmentPlan& plan);
+// What stands behind every query of a head: the weights of the numbers that an entry's key carries,
+// [heads, kBiasDims], as logits are multiplied by 1 / sqrt(head_dim).
+Tensor QueryBias(const MemoryKeys& memory, int64_t heads, int64_t head_dim,
+                 const torch::TensorOptions& options);
+
+// `heads.query` carries QueryBias of the same memory. [streams, tokens, heads, head_dim]
+Tensor SegmentAttention(const Heads& heads, const MemoryKeys& memory, const SegmentPlan& plan);
 
 // query [batch, rows, heads, width], key and value [batch, keys, kv_heads, width]: row i reads keys
 // 0 .. keys - rows + i. Logits are multiplied by `scale`. On CUDA in half precision the flash

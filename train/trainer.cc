@@ -280,6 +280,7 @@ absl::StatusOr<Progress> Train(const TrainerOptions& options, const Recipe& reci
   for (size_t i = 0; i < replicas.size(); ++i) {
     threads.emplace_back([&, i] {
       try {  // libtorch throws; nothing of it leaves this folder
+        const c10::DeviceGuard guard(options.devices[i]);
         ReplicaTrainer trainer(shared, initial, *replicas[i], static_cast<int64_t>(i));
         if (absl::Status status = trainer.Run(); !status.ok()) shared.Fail(std::move(status));
       } catch (const std::exception& error) {

@@ -71,7 +71,7 @@ int Main(int argc, char** argv) {
   const std::string model = argc > 4 ? argv[4] : "models/default";
   const int64_t capacity = argc > 5 ? std::stoll(argv[5]) : 1024;
   const auto devices = ParseDevices(name);
-  const auto checkpoint = Checkpoint::Open(model);
+  const auto checkpoint = Checkpoint::Open(model, LoadFormat::kDummy);
   if (!devices.ok() || !checkpoint.ok()) {
     std::fprintf(stderr, "%s %s\n", devices.status().ToString().c_str(),
                  checkpoint.status().ToString().c_str());

@@ -18,9 +18,13 @@ Batch MakeTinyBatch(int64_t tokens, torch::DeviceType device = torch::kCPU) {
 }
 
 // Everything is selected, so no step changes what is.
-Decoder MakeTinyDecoder(uint64_t seed) {
+Decoder MakeTinyDecoder(uint64_t seed, int32_t head_dim = 8) {
   torch::manual_seed(seed);
-  Decoder decoder = Decoder::Make(testing::TinyModel(), testing::TinyMemory(/*budget=*/kTokens));
+  ModelConfig model = testing::TinyModel();
+  model.head_dim = head_dim;
+  model.inv_freq.clear();
+  for (int i = 0; i < head_dim / 2; ++i) model.inv_freq.push_back(1 / (1.0 + 3 * i));
+  Decoder decoder = Decoder::Make(model, testing::TinyMemory(/*budget=*/kTokens));
   // From zeros and equals a wrong gradient could look right.
   const torch::NoGradGuard no_grad;
   for (const auto& [name, parameter] : decoder.parameters()) {
@@ -99,14 +103,17 @@ TEST(GradientTest, CrossEntropyIsThatOfLibtorch) {
   EXPECT_TRUE(torch::allclose(head_gradient, head.grad(), 1e-5, 1e-5));
 }
 
-// The flash attention kernel and bfloat16 on a GPU, against float32 on the processor.
-TEST(GradientTest, OnAGpuIsThatOfTheProcessor) {
+// Our kernels (head_dim 64 and 128), flash attention and bfloat16 on a GPU, against plain
+// operations in float32 on the processor.
+class GpuGradientTest : public ::testing::TestWithParam<int32_t> {};
+
+TEST_P(GpuGradientTest, IsThatOfTheProcessor) {
   if (!torch::cuda::is_available()) {
     ASSERT_EQ(std::getenv("RASQ_REQUIRE_GPU"), nullptr) << "no GPU";
     GTEST_SKIP() << "no GPU";
   }
   const LossWeights loss{.task = 1, .retrieval = 0.3, .compression = 0.1, .gate = 0.5, .keep = 0.2};
-  const Decoder decoder = MakeTinyDecoder(3);
+  const Decoder decoder = MakeTinyDecoder(3, GetParam());
   const Batch batch = MakeTinyBatch(kTokens);
   const Objective want = Compute(decoder, batch, loss);
   want.total.backward();
@@ -123,6 +130,9 @@ TEST(GradientTest, OnAGpuIsThatOfTheProcessor) {
     EXPECT_LT(error, 0.06 * expected.norm().item<double>() + 2e-3) << name;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(All, GpuGradientTest, ::testing::Values(8, 64, 128),
+                         [](const auto& c) { return "head_dim_" + std::to_string(c.param); });
 
 }  // namespace
 }  // namespace rasq::train
