@@ -22,11 +22,14 @@ Tensor Unit(const Tensor& x) {
   return (wide / wide.norm(2, -1, true).clamp_min(1e-12)).to(x.scalar_type());
 }
 
-// P^+ P of each of [matrices, rows, columns]: [matrices, columns, columns].
-Tensor RoundTrips(const Tensor& down) {
+// P^+ P of each of [matrices, rows, columns]: [matrices, columns, columns]. Solved on the processor:
+// the matrices are few and small, and libtorch's batched solver for GPUs (MAGMA) is not safe where
+// several devices have a thread each.
+Tensor RoundTrips(const Tensor& device_down) {
+  const Tensor down = device_down.to(torch::kCPU);
   const Tensor gram = torch::matmul(down, down.transpose(1, 2));
   const Tensor solved = std::get<0>(at::linalg_solve_ex(gram, down));
-  return torch::matmul(down.transpose(1, 2), solved);
+  return torch::matmul(down.transpose(1, 2), solved).to(device_down.device());
 }
 
 // The round trip of every kv head of x [streams, tokens, kv_heads, head_dim]. One product with the

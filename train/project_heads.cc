@@ -78,8 +78,10 @@ class NormRotateOnGpu : public torch::autograd::Function<NormRotateOnGpu> {
         key_norm_gradient.data_ptr<float>(), c10::cuda::getCurrentCUDAStream()));
     Tensor bias_gradient;
     if (bias_dims > 0) {
-      bias_gradient =
-          gradients[0].narrow(3, head_dim, bias_dims).sum({0, 1}, false, torch::kFloat32);
+      bias_gradient = gradients[0]
+                          .narrow(3, head_dim, bias_dims)
+                          .to(torch::kFloat32)
+                          .sum(at::IntArrayRef({0, 1}));
     }
     return {qkv_gradient, query_norm_gradient, key_norm_gradient, Tensor(),
             Tensor(),     bias_gradient,       Tensor(),          Tensor()};
