@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/entry_rows.h"
 
 namespace rasq {
 
@@ -52,6 +53,8 @@ struct MemoryConfig {
   int32_t num_clusters = 0;
   int32_t read_clusters = 8;
   int32_t cluster_min_entries = 128;
+  // Not of the checkpoint: how an engine stores the entries.
+  EntryType entry_type = EntryType::kElement;
 
   bool has_memory() const { return capacity > 0; }
   // The retrieval layer whose selection `layer` reads, as an index into retrieval_layers; -1: none.

@@ -143,6 +143,7 @@ StateOrigin OriginOf(const std::string& model_fingerprint, DType element,
   const StreamShape& shape = layout.shape;
   return {{"model", model_fingerprint},
           {"dtype", Name(element)},
+          {"entry_type", Name(layout.entry_type, element)},
           {"state_bytes", absl::StrCat(layout.bytes)},
           {"window_tokens", absl::StrCat(shape.window_rows)},
           {"segment_tokens", absl::StrCat(shape.segment_rows)},

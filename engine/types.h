@@ -233,7 +233,10 @@ struct EngineOptions {
   int32_t max_full_sessions = 2;       // states of strategy full; 0: none are served
   int32_t full_context_tokens = 8192;  // length at which strategy full refuses more
   int32_t capacity_tokens = 0;         // entries of the rotating buffer; 0: the model's
-  int32_t max_batch_tokens = 0;        // rows of one step; 0: 512 on the processor, 4096 on a GPU
+  // kInt8: entries and their index keys take about half the bytes of bfloat16; what is read of them
+  // is rounded. The window is of the element type in any case.
+  EntryType entry_type = EntryType::kElement;
+  int32_t max_batch_tokens = 0;     // rows of one step; 0: 512 on the processor, 4096 on a GPU
   int32_t max_batch_streams = 256;  // sessions and generations of one step; the others wait a step
   int64_t max_backlog_tokens = 4 << 20;         // accepted and not absorbed, of one session
   int64_t max_total_backlog_tokens = 16 << 20;  // of all sessions
@@ -263,6 +266,7 @@ struct ModelInfo {
   int32_t session_slots = 0;
   std::string device;
   std::string dtype;
+  std::string entry_type;  // of the memory's entries: as dtype, or "int8"
 };
 
 // Gauges and counters at one moment.

@@ -90,16 +90,16 @@ struct Workspace {
 
   float* projected;         // [rows, 2 * index_dim + 8]: see LayerWeights::index
   void* index_query;        // E [rows, index_dim]
-  void* index_key;          // E [rows, index_dim]
+  void* index_key;          // [rows] rows of entry_rows.h, [1, index_dim] each
   float* log_gate;          // [rows]
   double* priority;         // [rows]
-  void* staged_index;       // E [staged, index_dim]
+  void* staged_index;       // [staged] rows as index_key's
   float* staged_log_gate;   // [staged]
   double* staged_priority;  // [staged]
   int32_t* staged_token;    // [staged]
   int32_t* slot;            // [staged]
-  void* staged_k;           // E [staged, num_kv_heads, compressed_dim]
-  void* staged_v;           // E [staged, num_kv_heads, compressed_dim]
+  void* staged_k;           // [staged] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
+  void* staged_v;           // the same
   int32_t* born;            // [entry rows]
   int32_t* died;            // [entry rows]
   int64_t* row_position;    // [entry rows]

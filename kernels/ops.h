@@ -126,7 +126,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 3;
+inline constexpr int kOpsVersion = 4;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";

@@ -144,6 +144,7 @@ v1::GetModelResponse ToProto(const ModelInfo& model) {
   proto.set_device(model.device);
   proto.set_server_version(RASQ_VERSION);
   proto.set_dtype(model.dtype);
+  proto.set_entry_type(model.entry_type);
   return proto;
 }
 

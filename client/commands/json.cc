@@ -72,6 +72,8 @@ Json ToJson(const v1::GetModelResponse& m) {
           {"session_state_bytes", m.session_state_bytes()},
           {"session_slots", m.session_slots()},
           {"device", m.device()},
+          {"dtype", m.dtype()},
+          {"entry_type", m.entry_type()},
           {"server_version", m.server_version()}};
 }
 

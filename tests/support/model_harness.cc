@@ -32,6 +32,7 @@ ModelHarness::ModelHarness(const HarnessOptions& options) : full_context_(option
   ops_ = OrDie(OpenOps(BackendOptions(options.backend)));
   MemoryConfig memory = checkpoint_->memory();
   if (options.capacity > 0) memory.capacity = options.capacity;
+  memory.entry_type = EntryTypeOf(options.backend);
   memory.num_clusters = options.num_clusters;
   memory.read_clusters = options.read_clusters;
   memory.cluster_min_entries = options.cluster_min_entries;
