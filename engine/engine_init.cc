@@ -131,6 +131,7 @@ absl::Status Engine::Impl::Init() {
       .window_tokens = memory.window,
       .segment_tokens = memory.segment,
       .capacity_tokens = layout.shape.capacity,
+      .budget_tokens = std::min(memory.budget, layout.shape.capacity),
       .max_budget_tokens = layout.shape.max_selected,
       .session_state_bytes = layout.bytes,
       .session_slots = session_slots_->num_slots(),

@@ -317,18 +317,22 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
                                                .score = score,
                                                .key = key,
                                                .stride = w.score_stride}));
+    RASQ_RETURN_IF_ERROR(ChooseBudgets(layer, group));
   }
-  RASQ_RETURN_IF_ERROR(ops_.SelectEntries({.batch = group.batch,
-                                           .shape = shape,
-                                           .score = score,
-                                           .key = key,
-                                           .stride = w.score_stride,
-                                           .row_position = row_position,
-                                           .row_log_gate = row_log_gate,
-                                           .slot = slot,
-                                           .policy = group.read,
-                                           .state = state.selection,
-                                           .selected = SelectedOf(retrieval, group)}));
+  RASQ_RETURN_IF_ERROR(
+      ops_.SelectEntries({.batch = group.batch,
+                          .shape = shape,
+                          .score = score,
+                          .key = key,
+                          .stride = w.score_stride,
+                          .row_position = row_position,
+                          .row_log_gate = row_log_gate,
+                          .slot = slot,
+                          .policy = group.read,
+                          .factor = BudgetFactors(group),
+                          .budget = w.selected_budget[retrieval] + group.first_segment,
+                          .state = state.selection,
+                          .selected = SelectedOf(retrieval, group)}));
   if (group.retrieves) {
     RASQ_RETURN_IF_ERROR(Commit(group, state.entry_index, staged_index, index_bytes));
   }
@@ -342,6 +346,31 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
   RASQ_RETURN_IF_ERROR(
       WriteRing(group, layout.ring_log_gate, shape.ring_rows, w.log_gate, sizeof(float)));
   return WriteRing(group, layout.ring_token, shape.ring_rows, token_, sizeof(int32_t));
+}
+
+const float* Model::BudgetFactors(const DeviceGroup& group) const {
+  if (!memory_.has_budget_head()) return nullptr;
+  return workspace_.budget_factor + group.first_segment;
+}
+
+absl::Status Model::ChooseBudgets(int32_t layer, const DeviceGroup& group) {
+  if (!memory_.has_budget_head()) return absl::OkStatus();
+  const LayerWeights& weights = weights_.layers[layer];
+  const RetrievalState& state = group.layout->retrievals[memory_.RetrievalIndex(layer)];
+  const auto floats = [](const FloatBuffer& buffer) {
+    return reinterpret_cast<const float*>(buffer->data());
+  };
+  return ops_.BudgetHead({.batch = group.batch,
+                          .shape = group.layout->shape,
+                          .index_dim = memory_.index_dim,
+                          .num_factors = static_cast<int32_t>(memory_.budget_factors.size()),
+                          .element = ops_.element(),
+                          .query_ring_offset = state.ring_query,
+                          .query = workspace_.index_query,
+                          .weight = floats(weights.budget_weight),
+                          .bias = floats(weights.budget_bias),
+                          .factors = floats(weights_.budget_factors),
+                          .factor = workspace_.budget_factor + group.first_segment});
 }
 
 absl::Status Model::Stage(const DeviceGroup& group, int64_t ring_offset, const void* chunk,

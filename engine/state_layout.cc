@@ -29,7 +29,7 @@ StreamShape ShapeOf(Strategy strategy, const MemoryConfig& memory, int32_t full_
                     .sink_rows = memory.sinks,
                     .capacity = 0,
                     .max_selected = 0,
-                    .memory_span = memory.budget,
+                    .memory_span = memory.max_budget,
                     .ring_rows = 0};
   if (strategy == Strategy::kFull) {  // nothing leaves the window: no sinks apart from it
     shape.window_rows = full_context_tokens;
@@ -37,7 +37,7 @@ StreamShape ShapeOf(Strategy strategy, const MemoryConfig& memory, int32_t full_
   }
   if (strategy == Strategy::kRasq) {
     shape.capacity = memory.capacity;
-    shape.max_selected = std::min(memory.budget, memory.capacity);
+    shape.max_selected = std::min(memory.max_budget, memory.capacity);
   }
   shape.ring_rows = shape.window_rows + shape.segment_rows;
   return shape;

@@ -2,6 +2,7 @@
 // server turns protobuf messages into these at its door, and back.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -49,6 +50,7 @@ struct SessionOptions {
   absl::Duration ttl;                      // idle time until it is deleted; 0: the engine's default
   int32_t budget_tokens = 0;               // b0; 0: the model's
   double budget_gain = 0;                  // alpha >= 0; negative: the model's (0)
+  double score_floor = NAN;                // entries below it are not read; NaN: the model's
   double half_life_tokens = 0;             // 0: age does not matter
   double replacement_noise = 0;            // 0..1
   int64_t seed = 0;                        // of replacement and sampling
@@ -261,7 +263,8 @@ struct ModelInfo {
   int32_t window_tokens = 0;
   int32_t segment_tokens = 0;
   int32_t capacity_tokens = 0;
-  int32_t max_budget_tokens = 0;
+  int32_t budget_tokens = 0;      // of a session that asks for none
+  int32_t max_budget_tokens = 0;  // the most that a segment may read
   int64_t session_state_bytes = 0;
   int32_t session_slots = 0;
   std::string device;

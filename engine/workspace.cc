@@ -30,7 +30,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
       EntryRowBytes(memory.entry_type, ops.element(), model.num_kv_heads, memory.compressed_dim);
   const int64_t index_row =
       EntryRowBytes(memory.entry_type, ops.element(), /*heads=*/1, memory.index_dim);
-  const int64_t budget = std::min(memory.budget, memory.capacity);
+  const int64_t budget = std::min(memory.max_budget, memory.capacity);
   // Of one layer at a time: the next one makes its own.
   const int64_t clusters =
       model.num_kv_heads *
@@ -81,6 +81,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.score, segments * w.score_stride, sizeof(float));
   take(w.key, segments * w.score_stride, sizeof(float));
   take(w.clusters, segments * clusters, 1);
+  take(w.budget_factor, memory.has_budget_head() ? segments : 0, sizeof(float));
   for (SelectedEntries& selected : w.selected) {
     take(selected.row, segments * budget, sizeof(int32_t));
     take(selected.score, segments * budget, sizeof(float));
@@ -94,7 +95,9 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.alternative_logprob, samples * limits.max_alternatives, sizeof(float));
   take(w.num_replaced, streams, sizeof(int32_t));
   w.selected_count.resize(w.selected.size());
+  w.selected_budget.resize(w.selected.size());
   for (int32_t*& count : w.selected_count) take(count, segments, sizeof(int32_t));
+  for (int32_t*& most : w.selected_budget) take(most, segments, sizeof(int32_t));
 
   RASQ_ASSIGN_OR_RETURN(w.memory_, ops.Allocate(total));
   for (const auto& [offset, set] : parts) set(w.memory_->data() + offset);

@@ -109,16 +109,18 @@ struct Workspace {
   float* key;               // [segments, score_stride]
   int64_t score_stride;     // elements
   std::byte* clusters;      // [segments, num_kv_heads, cluster_layout.head_bytes] of StateLayout
+  float* budget_factor;     // [segments], if the model has a budget head
   std::vector<SelectedEntries>
       selected;  // [retrieval layers]: [segments, budget]; the counts below
 
   // Results, which stand side by side: one copy brings them all to the host.
-  int32_t* sampled;                      // [samples]
-  float* logprob;                        // [samples]
-  int32_t* alternative;                  // [samples, max_alternatives]
-  float* alternative_logprob;            // [samples, max_alternatives]
-  int32_t* num_replaced;                 // [streams]
-  std::vector<int32_t*> selected_count;  // [retrieval layers]: [segments]
+  int32_t* sampled;                       // [samples]
+  float* logprob;                         // [samples]
+  int32_t* alternative;                   // [samples, max_alternatives]
+  float* alternative_logprob;             // [samples, max_alternatives]
+  int32_t* num_replaced;                  // [streams]
+  std::vector<int32_t*> selected_count;   // [retrieval layers]: [segments]
+  std::vector<int32_t*> selected_budget;  // the same: how many might have been
 
   // Copies the results to the host and waits for the step.
   absl::Status FetchResults(Ops& ops);

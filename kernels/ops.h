@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/budget_head.h"
 #include "kernels/cluster_entries.h"
 #include "kernels/compress_entries.h"
 #include "kernels/copy_rows.h"
@@ -101,6 +102,7 @@ class Ops {
   virtual absl::Status CommitRows(const CommitRowsArgs& args) = 0;
   virtual absl::Status ReplaceEntries(const ReplaceEntriesArgs& args) = 0;
   virtual absl::Status RetrievalScores(const RetrievalScoresArgs& args) = 0;
+  virtual absl::Status BudgetHead(const BudgetHeadArgs& args) = 0;
   virtual absl::Status SelectEntries(const SelectEntriesArgs& args) = 0;
   virtual absl::Status KeepSinks(const KeepSinksArgs& args) = 0;
   virtual absl::Status CompressEntries(const CompressEntriesArgs& args) = 0;

@@ -401,6 +401,27 @@ TEST(SelectEntriesTest, BudgetGrowsWithComplexity) {
   EXPECT_EQ(w.count[0], 4);
 }
 
+TEST(SelectEntriesTest, AFactorScalesTheBudget) {
+  SelectWorld w(Shape(10, 4, 5, 4), {.first_position = 5, .segment_rows = {2}});
+  w.policy.budget = 3;
+  std::vector<float> factor = {0.5f};
+  std::vector<int32_t> budget(1);
+  w.args.factor = factor.data();
+  w.args.budget = budget.data();
+  const std::vector<float> keys = {1, 2, 3, -kInf, 4};
+  ASSERT_TRUE(w.Run(keys).ok());  // 1.5, rounded away from zero
+  EXPECT_EQ(w.Selected(0), (std::vector<int32_t>{2, 4}));
+  EXPECT_EQ(budget[0], 2);
+  factor[0] = 0.01f;  // at least one
+  ASSERT_TRUE(w.Run(keys).ok());
+  EXPECT_EQ(w.Selected(0), (std::vector<int32_t>{4}));
+  EXPECT_EQ(budget[0], 1);
+  factor[0] = 100;  // at most max_selected
+  ASSERT_TRUE(w.Run(keys).ok());
+  EXPECT_EQ(w.count[0], 4);
+  EXPECT_EQ(budget[0], 4);
+}
+
 TEST(SelectEntriesTest, TheOpenSegmentsSelectionLivesInTheState) {
   // Two slots; tokens 8..13 leave for segments at 18 and 22 (window 8). The last segment selects
   // slot 1 and the staged rows 1 and 4, which got slots 0 and 5... of the state.
