@@ -48,6 +48,11 @@ TensorShapes MakeTensorShapes(const ModelConfig& model, const MemoryConfig& memo
     shapes[adapter + "retriever.query_proj.weight"] = {memory.index_dim, hidden};
     shapes[adapter + "retriever.key_proj.weight"] = {memory.index_dim, hidden};
     shapes[adapter + "retriever.log_temperature"] = {1};
+    if (memory.has_budget_head()) {
+      const auto factors = static_cast<int64_t>(memory.budget_factors.size());
+      shapes[adapter + "retriever.budget.weight"] = {factors, memory.index_dim};
+      shapes[adapter + "retriever.budget.bias"] = {factors};
+    }
     if (retrieval > 0) continue;
     shapes[adapter + "write_gate.weight"] = {1, hidden};
     shapes[adapter + "write_gate.bias"] = {1};

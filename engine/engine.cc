@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,13 +28,20 @@ absl::StatusOr<SessionOptions> Engine::Impl::CheckOptions(const SessionOptions& 
         absl::StrCat("options.ttl=", absl::FormatDuration(checked.ttl), ": is negative"));
   }
   if (checked.ttl == absl::ZeroDuration()) checked.ttl = options_.default_ttl;
-  const int32_t most = std::max(1, model_info_.max_budget_tokens);
-  if (checked.budget_tokens == 0) checked.budget_tokens = most;
+  const int32_t most = std::max({1, model_info_.budget_tokens, model_info_.max_budget_tokens});
+  if (checked.budget_tokens == 0) checked.budget_tokens = std::max(1, model_info_.budget_tokens);
   RASQ_RETURN_IF_ERROR(
       CheckRange("options.retrieval_budget_tokens", checked.budget_tokens, 1, most));
   if (checked.budget_gain < 0) checked.budget_gain = 0;
   RASQ_RETURN_IF_ERROR(
       CheckRange("options.retrieval_budget_gain", checked.budget_gain, 0.0, 1000.0));
+  const MemoryConfig& memory = checkpoint_->memory();
+  if (checked.budget_gain > 0 && memory.has_budget_head()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("options.retrieval_budget_gain=", checked.budget_gain,
+                     ": the model has a budget head (budget_factors in rasq_config.json)"));
+  }
+  if (std::isnan(checked.score_floor)) checked.score_floor = memory.score_floor;
   RASQ_RETURN_IF_ERROR(CheckRange("options.half_life_tokens", checked.half_life_tokens, 0.0, 1e15));
   RASQ_RETURN_IF_ERROR(
       CheckRange("options.replacement_noise", checked.replacement_noise, 0.0, 1.0));

@@ -214,8 +214,7 @@ class Engine::Impl {
   absl::Status ClearFresh(Session& session);
   void AfterToken(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
                   const StepOutcome& outcome);
-  void NoteRetrievals(const SessionPtr& session, Generation* generation,
-                      const StepOutcome& outcome);
+  void NoteRetrievals(Generation* generation, const StepOutcome& outcome);
   void EndGeneration(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
                      absl::StatusOr<FinishReason> end);
   WorkItem CommitItem(const SessionPtr& session, const std::shared_ptr<Generation>& generation,

@@ -105,6 +105,7 @@ absl::Status Engine::Impl::Init() {
     }
     memory.capacity = options_.capacity_tokens;
   }
+  memory.entry_type = options_.entry_type;
   RASQ_ASSIGN_OR_RETURN(ops_, OpenOps(options_.ops));
 
   const int32_t max_sessions = MaxSessions(options_, *ops_);
@@ -130,11 +131,13 @@ absl::Status Engine::Impl::Init() {
       .window_tokens = memory.window,
       .segment_tokens = memory.segment,
       .capacity_tokens = layout.shape.capacity,
+      .budget_tokens = std::min(memory.budget, layout.shape.capacity),
       .max_budget_tokens = layout.shape.max_selected,
       .session_state_bytes = layout.bytes,
       .session_slots = session_slots_->num_slots(),
       .device = ops_->device(),
-      .dtype = Name(ops_->element())};
+      .dtype = Name(ops_->element()),
+      .entry_type = Name(layout.entry_type, ops_->element())};
   base_stats_.slots_total = session_slots_->num_slots();
   base_stats_.work_slots = work_slots_->num_slots();
   base_stats_.weight_bytes = weight_bytes;

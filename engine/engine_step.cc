@@ -21,7 +21,7 @@ WritePolicy WritePolicyOf(const SessionOptions& options) {
 ReadPolicy ReadPolicyOf(const SessionOptions& options) {
   return {.budget = options.budget_tokens,
           .gain = static_cast<float>(options.budget_gain),
-          .floor = -INFINITY};
+          .floor = static_cast<float>(options.score_floor)};
 }
 
 }  // namespace
@@ -215,7 +215,7 @@ bool Engine::Impl::RunStep() {
   ++num_steps_;
   for (size_t i = 0; i < shares.size(); ++i) {
     const auto& [session, generation] = shares[i].stream;
-    NoteRetrievals(session, generation.get(), (*outcomes)[i]);
+    NoteRetrievals(generation.get(), (*outcomes)[i]);
     if (generation == nullptr) {
       session->used = num_steps_;
       WriteCheckpoint(session);
@@ -261,10 +261,10 @@ absl::Status Engine::Impl::ClearFresh(Session& session) {
   return ResetState(*session.layout, *ops_, session.slot.data());
 }
 
-void Engine::Impl::NoteRetrievals(const SessionPtr& session, Generation* generation,
-                                  const StepOutcome& outcome) {
-  for (const int32_t read : outcome.retrieved) {
-    if (observer_ != nullptr) observer_->OnRetrieval(session->options.budget_tokens, read);
+void Engine::Impl::NoteRetrievals(Generation* generation, const StepOutcome& outcome) {
+  for (size_t i = 0; i < outcome.retrieved.size(); ++i) {
+    const int32_t read = outcome.retrieved[i];
+    if (observer_ != nullptr) observer_->OnRetrieval(outcome.budget[i], read);
     if (generation != nullptr) {
       generation->retrieved_tokens += read;
       ++generation->num_retrievals;

@@ -13,9 +13,9 @@ namespace {
 // Of k-means, before the last assignment (algorithm.md 5: 2 or 3).
 constexpr int32_t kClusterRounds = 2;
 
-// `pointer` moved on by rows of an array of the element type.
-void* Rows(void* pointer, int64_t rows, int64_t row_elements, DType element) {
-  return static_cast<std::byte*>(pointer) + rows * row_elements * SizeOf(element);
+// `pointer` moved on by rows of an array.
+void* Rows(void* pointer, int64_t rows, int64_t row_bytes) {
+  return static_cast<std::byte*>(pointer) + rows * row_bytes;
 }
 
 }  // namespace
@@ -115,12 +115,13 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
   Workspace& w = workspace_;
   const DType element = ops_.element();
   const int64_t exact_row = int64_t{config_.num_kv_heads} * config_.head_dim;
-  const int64_t entry_row = int64_t{config_.num_kv_heads} * memory_.compressed_dim;
+  const int64_t entry_bytes =
+      EntryRowBytes(memory_.entry_type, element, config_.num_kv_heads, memory_.compressed_dim);
   const int32_t retrieval = memory_.RetrievalIndex(layer);
   const bool reads_memory = group.layout->has_memory() && retrieval >= 0;
   const float* staged_rotation = w.staged_rotation + int64_t{group.first_staged} * config_.head_dim;
-  void* staged_k = Rows(w.staged_k, group.first_staged, entry_row, element);
-  void* staged_v = Rows(w.staged_v, group.first_staged, entry_row, element);
+  void* staged_k = Rows(w.staged_k, group.first_staged, entry_bytes);
+  void* staged_v = Rows(w.staged_v, group.first_staged, entry_bytes);
 
   if (group.keeps_sinks) {
     RASQ_RETURN_IF_ERROR(ops_.KeepSinks({.batch = group.batch,
@@ -153,6 +154,7 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
       .sink_rotation =
           w.sink_rotation + int64_t{group.first_segment} * memory_.sinks * config_.head_dim,
       .reads_memory = reads_memory,
+      .entry_type = memory_.entry_type,
       .compressed_dim = memory_.compressed_dim,
       .memory_rotation = nullptr,
       .selected = {},
@@ -175,6 +177,7 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
       RASQ_RETURN_IF_ERROR(ops_.CompressEntries({.batch = group.batch,
                                                  .shape = shape,
                                                  .element = element,
+                                                 .entry_type = memory_.entry_type,
                                                  .num_kv_heads = config_.num_kv_heads,
                                                  .head_dim = config_.head_dim,
                                                  .compressed_dim = memory_.compressed_dim,
@@ -203,6 +206,7 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
     RASQ_RETURN_IF_ERROR(ops_.ClusterEntries({.batch = group.batch,
                                               .shape = shape,
                                               .element = element,
+                                              .entry_type = memory_.entry_type,
                                               .num_kv_heads = config_.num_kv_heads,
                                               .compressed_dim = memory_.compressed_dim,
                                               .rounds = kClusterRounds,
@@ -222,9 +226,8 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
                                             .clusters = attention.clusters}));
   }
   if (reads_memory && group.retrieves) {
-    const int64_t bytes = entry_row * SizeOf(element);
-    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_k, staged_k, bytes));
-    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_v, staged_v, bytes));
+    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_k, staged_k, entry_bytes));
+    RASQ_RETURN_IF_ERROR(Commit(group, state.entry_v, staged_v, entry_bytes));
   }
   const int64_t bytes = exact_row * SizeOf(element);
   RASQ_RETURN_IF_ERROR(WriteRing(group, state.ring_k, shape.ring_rows, w.k, bytes));
@@ -243,6 +246,7 @@ absl::Status Model::Index(int32_t layer, const DeviceGroup& group) {
                            .query = w.index_query,
                            .key = w.index_key,
                            .element = ops_.element(),
+                           .entry_type = memory_.entry_type,
                            .pinned = pinned_,
                            .policy = group.write,
                            .log_gate = w.log_gate,
@@ -256,8 +260,10 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
   const RetrievalState& state = layout.retrievals[retrieval];
   Workspace& w = workspace_;
   const DType element = ops_.element();
-  const int64_t index_bytes = memory_.index_dim * SizeOf(element);
-  void* staged_index = Rows(w.staged_index, group.first_staged, memory_.index_dim, element);
+  const int64_t query_bytes = memory_.index_dim * SizeOf(element);
+  const int64_t index_bytes =
+      EntryRowBytes(memory_.entry_type, element, /*heads=*/1, memory_.index_dim);
+  void* staged_index = Rows(w.staged_index, group.first_staged, index_bytes);
   double* staged_priority = w.staged_priority + group.first_staged;
   float* staged_log_gate = w.staged_log_gate + group.first_staged;
   int32_t* staged_token = w.staged_token + group.first_staged;
@@ -299,6 +305,7 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
                                                .shape = shape,
                                                .index_dim = memory_.index_dim,
                                                .element = element,
+                                               .entry_type = memory_.entry_type,
                                                .temperature = weights_.layers[layer].temperature,
                                                .query_ring_offset = state.ring_query,
                                                .query = w.index_query,
@@ -310,31 +317,60 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
                                                .score = score,
                                                .key = key,
                                                .stride = w.score_stride}));
+    RASQ_RETURN_IF_ERROR(ChooseBudgets(layer, group));
   }
-  RASQ_RETURN_IF_ERROR(ops_.SelectEntries({.batch = group.batch,
-                                           .shape = shape,
-                                           .score = score,
-                                           .key = key,
-                                           .stride = w.score_stride,
-                                           .row_position = row_position,
-                                           .row_log_gate = row_log_gate,
-                                           .slot = slot,
-                                           .policy = group.read,
-                                           .state = state.selection,
-                                           .selected = SelectedOf(retrieval, group)}));
+  RASQ_RETURN_IF_ERROR(
+      ops_.SelectEntries({.batch = group.batch,
+                          .shape = shape,
+                          .score = score,
+                          .key = key,
+                          .stride = w.score_stride,
+                          .row_position = row_position,
+                          .row_log_gate = row_log_gate,
+                          .slot = slot,
+                          .policy = group.read,
+                          .factor = BudgetFactors(group),
+                          .budget = w.selected_budget[retrieval] + group.first_segment,
+                          .state = state.selection,
+                          .selected = SelectedOf(retrieval, group)}));
   if (group.retrieves) {
     RASQ_RETURN_IF_ERROR(Commit(group, state.entry_index, staged_index, index_bytes));
   }
   RASQ_RETURN_IF_ERROR(
       WriteRing(group, state.ring_index, shape.ring_rows, w.index_key, index_bytes));
   RASQ_RETURN_IF_ERROR(
-      WriteRing(group, state.ring_query, shape.segment_rows, w.index_query, index_bytes));
+      WriteRing(group, state.ring_query, shape.segment_rows, w.index_query, query_bytes));
   if (retrieval != 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(
       WriteRing(group, layout.ring_priority, shape.ring_rows, w.priority, sizeof(double)));
   RASQ_RETURN_IF_ERROR(
       WriteRing(group, layout.ring_log_gate, shape.ring_rows, w.log_gate, sizeof(float)));
   return WriteRing(group, layout.ring_token, shape.ring_rows, token_, sizeof(int32_t));
+}
+
+const float* Model::BudgetFactors(const DeviceGroup& group) const {
+  if (!memory_.has_budget_head()) return nullptr;
+  return workspace_.budget_factor + group.first_segment;
+}
+
+absl::Status Model::ChooseBudgets(int32_t layer, const DeviceGroup& group) {
+  if (!memory_.has_budget_head()) return absl::OkStatus();
+  const LayerWeights& weights = weights_.layers[layer];
+  const RetrievalState& state = group.layout->retrievals[memory_.RetrievalIndex(layer)];
+  const auto floats = [](const FloatBuffer& buffer) {
+    return reinterpret_cast<const float*>(buffer->data());
+  };
+  return ops_.BudgetHead({.batch = group.batch,
+                          .shape = group.layout->shape,
+                          .index_dim = memory_.index_dim,
+                          .num_factors = static_cast<int32_t>(memory_.budget_factors.size()),
+                          .element = ops_.element(),
+                          .query_ring_offset = state.ring_query,
+                          .query = workspace_.index_query,
+                          .weight = floats(weights.budget_weight),
+                          .bias = floats(weights.budget_bias),
+                          .factors = floats(weights_.budget_factors),
+                          .factor = workspace_.budget_factor + group.first_segment});
 }
 
 absl::Status Model::Stage(const DeviceGroup& group, int64_t ring_offset, const void* chunk,

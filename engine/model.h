@@ -90,6 +90,9 @@ class Model {
   absl::Status Attend(int32_t layer, const DeviceGroup& group);
   absl::Status Index(int32_t layer, const DeviceGroup& group);
   absl::Status Retrieve(int32_t layer, const DeviceGroup& group);
+  // By the budget head, for the segments that begin; does nothing without one.
+  absl::Status ChooseBudgets(int32_t layer, const DeviceGroup& group);
+  const float* BudgetFactors(const DeviceGroup& group) const;  // null without a head
   absl::Status Stage(const DeviceGroup& group, int64_t ring_offset, const void* chunk, void* staged,
                      int64_t row_bytes);
   absl::Status Commit(const DeviceGroup& group, int64_t entries_offset, const void* staged,

@@ -2,6 +2,7 @@
 // rasq_config.json (the memory that Rasq adds to it).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/entry_rows.h"
 
 namespace rasq {
 
@@ -43,7 +45,8 @@ struct MemoryConfig {
   int32_t window = 448;                   // W: tokens before a segment that are read exactly
   int32_t sinks = 4;                      // first tokens, read for ever
   int32_t capacity = 0;                   // L: entries of the rotating buffer; 0: no memory
-  int32_t budget = 0;                     // k: entries read by a segment, and the most that may be
+  int32_t budget = 0;                     // b0: entries read by a segment
+  int32_t max_budget = 0;                 // k_max: the most that may be
   std::vector<int32_t> retrieval_layers;  // R, ascending; memory is read from R[0] up
   int32_t index_dim = 0;                  // d_r, floats
   int32_t compressed_dim = 0;             // d_c, floats
@@ -52,8 +55,14 @@ struct MemoryConfig {
   int32_t num_clusters = 0;
   int32_t read_clusters = 8;
   int32_t cluster_min_entries = 128;
+  // The budget head chooses by which of these a segment's budget is multiplied; empty: no head.
+  std::vector<float> budget_factors;
+  float score_floor = -INFINITY;  // entries whose score and log gate add up to less are not read
+  // Not of the checkpoint: how an engine stores the entries.
+  EntryType entry_type = EntryType::kElement;
 
   bool has_memory() const { return capacity > 0; }
+  bool has_budget_head() const { return !budget_factors.empty(); }
   // The retrieval layer whose selection `layer` reads, as an index into retrieval_layers; -1: none.
   int32_t RetrievalIndex(int32_t layer) const;
 };

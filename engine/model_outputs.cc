@@ -75,11 +75,14 @@ void Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcome
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (!groups_[g].retrieves) continue;
     const StepGroup& group = batch.groups[g];
-    for (const int32_t* selected_count : workspace_.selected_count) {
-      const int32_t* count = workspace_.OnHost(selected_count) + group.first_segment;
+    for (size_t r = 0; r < workspace_.selected_count.size(); ++r) {
+      const int32_t* count = workspace_.OnHost(workspace_.selected_count[r]) + group.first_segment;
+      const int32_t* most = workspace_.OnHost(workspace_.selected_budget[r]) + group.first_segment;
       for (size_t s = 0; s < group.segments.size(); ++s) {
         if (group.segments[s].begins == 0) continue;
-        outcomes[group.stream[group.segments[s].chunk]].retrieved.push_back(count[s]);
+        StepOutcome& outcome = outcomes[group.stream[group.segments[s].chunk]];
+        outcome.retrieved.push_back(count[s]);
+        outcome.budget.push_back(most[s]);
       }
     }
     const int32_t* replaced = workspace_.OnHost(workspace_.num_replaced) + group.first_chunk;

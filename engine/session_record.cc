@@ -1,5 +1,6 @@
 #include "engine/session_record.h"
 
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -55,10 +56,22 @@ Json EncodeOptions(const SessionOptions& options) {
           {"ttl_us", absl::ToInt64Microseconds(options.ttl)},
           {"budget_tokens", options.budget_tokens},
           {"budget_gain", options.budget_gain},
+          {"score_floor", options.score_floor},
           {"half_life_tokens", options.half_life_tokens},
           {"replacement_noise", options.replacement_noise},
           {"seed", std::to_string(options.seed)},  // all 64 bits
           {"priority", options.priority}};
+}
+
+// -infinity where there is none.
+double ReadFloor(FieldReader& fields) {
+  const Json* value = fields.Find("score_floor");
+  if (value == nullptr) return -INFINITY;
+  if (!value->is_number() || std::isnan(value->get<double>())) {
+    fields.Bad("score_floor", *value, "a number");
+    return -INFINITY;
+  }
+  return value->get<double>();
 }
 
 absl::StatusOr<SessionOptions> DecodeOptions(const Json& json) {
@@ -68,6 +81,7 @@ absl::StatusOr<SessionOptions> DecodeOptions(const Json& json) {
   options.ttl = absl::Microseconds(fields.Int("ttl_us", 0, INT64_MAX));
   options.budget_tokens = static_cast<int32_t>(fields.Int("budget_tokens", 0, INT32_MAX));
   options.budget_gain = fields.Number("budget_gain", 0, kLarge);
+  options.score_floor = ReadFloor(fields);
   options.half_life_tokens = fields.Number("half_life_tokens", 0, kLarge);
   options.replacement_noise = fields.Number("replacement_noise", 0, 1);
   options.priority = static_cast<int32_t>(fields.Int("priority", INT32_MIN, INT32_MAX));
@@ -143,6 +157,7 @@ StateOrigin OriginOf(const std::string& model_fingerprint, DType element,
   const StreamShape& shape = layout.shape;
   return {{"model", model_fingerprint},
           {"dtype", Name(element)},
+          {"entry_type", Name(layout.entry_type, element)},
           {"state_bytes", absl::StrCat(layout.bytes)},
           {"window_tokens", absl::StrCat(shape.window_rows)},
           {"segment_tokens", absl::StrCat(shape.segment_rows)},

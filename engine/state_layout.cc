@@ -29,7 +29,7 @@ StreamShape ShapeOf(Strategy strategy, const MemoryConfig& memory, int32_t full_
                     .sink_rows = memory.sinks,
                     .capacity = 0,
                     .max_selected = 0,
-                    .memory_span = memory.budget,
+                    .memory_span = memory.max_budget,
                     .ring_rows = 0};
   if (strategy == Strategy::kFull) {  // nothing leaves the window: no sinks apart from it
     shape.window_rows = full_context_tokens;
@@ -37,7 +37,7 @@ StreamShape ShapeOf(Strategy strategy, const MemoryConfig& memory, int32_t full_
   }
   if (strategy == Strategy::kRasq) {
     shape.capacity = memory.capacity;
-    shape.max_selected = std::min(memory.budget, memory.capacity);
+    shape.max_selected = std::min(memory.max_budget, memory.capacity);
   }
   shape.ring_rows = shape.window_rows + shape.segment_rows;
   return shape;
@@ -64,8 +64,12 @@ absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig
   const StreamShape& shape = layout.shape;
   const int64_t element_bytes = SizeOf(element);
   const int64_t exact_row = int64_t{model.num_kv_heads} * model.head_dim * element_bytes;
-  const int64_t entry_row = int64_t{model.num_kv_heads} * memory.compressed_dim * element_bytes;
-  const int64_t index_row = memory.index_dim * element_bytes;
+  const int64_t query_row = memory.index_dim * element_bytes;
+  if (layout.has_memory()) layout.entry_type = memory.entry_type;
+  const int64_t entry_row =
+      EntryRowBytes(layout.entry_type, element, model.num_kv_heads, memory.compressed_dim);
+  const int64_t index_row =
+      EntryRowBytes(layout.entry_type, element, /*heads=*/1, memory.index_dim);
   layout.cluster_layout = ClusterLayoutOf(memory, shape.max_selected, element);
   const int64_t clusters = model.num_kv_heads * layout.cluster_layout.head_bytes;
   const int64_t ring = shape.ring_rows, capacity = shape.capacity, selected = shape.max_selected;
@@ -87,7 +91,7 @@ absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig
     for (size_t r = 0; r < memory.retrieval_layers.size(); ++r) {
       RetrievalState& retrieval = layout.retrievals.emplace_back();
       retrieval.ring_index = ranges.Take(ring * index_row);
-      retrieval.ring_query = ranges.Take(shape.segment_rows * index_row);
+      retrieval.ring_query = ranges.Take(shape.segment_rows * query_row);
       retrieval.entry_index = ranges.Take(capacity * index_row);
       retrieval.selection = {.count = ranges.Take(sizeof(int32_t)),
                              .row = ranges.Take(selected * sizeof(int32_t)),

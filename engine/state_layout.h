@@ -10,6 +10,7 @@
 #include "engine/model_config.h"
 #include "engine/types.h"
 #include "kernels/cluster_entries.h"
+#include "kernels/entry_rows.h"
 #include "kernels/ops.h"
 #include "kernels/select_entries.h"
 #include "kernels/stream_batch.h"
@@ -22,21 +23,22 @@ struct LayerState {
   int64_t ring_v = 0;    // [ring_rows, num_kv_heads, head_dim]
   int64_t sink_k = 0;    // [sink_rows, num_kv_heads, head_dim], un-rotated
   int64_t sink_v = 0;    // [sink_rows, num_kv_heads, head_dim]
-  int64_t entry_k = 0;   // [capacity, num_kv_heads, compressed_dim]
-  int64_t entry_v = 0;   // [capacity, num_kv_heads, compressed_dim]
+  int64_t entry_k = 0;   // [capacity] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
+  int64_t entry_v = 0;   // the same
   int64_t clusters = 0;  // [num_kv_heads, cluster_layout.head_bytes], if the layout has clusters
 };
 
 struct RetrievalState {
-  int64_t ring_index = 0;   // [ring_rows, index_dim]: the retriever's keys
-  int64_t ring_query = 0;   // [segment_rows, index_dim]: and queries
-  int64_t entry_index = 0;  // [capacity, index_dim]
+  int64_t ring_index = 0;   // [ring_rows] rows of entry_rows.h, [1, index_dim]: index keys
+  int64_t ring_query = 0;   // [segment_rows, index_dim]: the retriever's queries
+  int64_t entry_index = 0;  // [capacity] rows as ring_index's
   SelectionOffsets selection = {};
 };
 
 struct StateLayout {
   Strategy strategy = Strategy::kWindow;
   StreamShape shape = {};
+  EntryType entry_type = EntryType::kElement;  // kElement also without a memory
   ClusterLayout cluster_layout = {};
   std::vector<LayerState> layers;          // [num_layers]
   std::vector<RetrievalState> retrievals;  // [retrieval_layers]; empty without a memory

@@ -55,6 +55,7 @@ struct StepOutcome {
   std::vector<int32_t> alternatives;  // by falling log-probability
   std::vector<float> alternative_logprobs;
   std::vector<int32_t> retrieved;  // entries read, of each retrieval (segment begun x layer)
+  std::vector<int32_t> budget;     // of each of these: how many might have been
   int32_t num_replaced = 0;        // entries that fell out of the buffer
 };
 

@@ -2,6 +2,7 @@
 // server turns protobuf messages into these at its door, and back.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -49,6 +50,7 @@ struct SessionOptions {
   absl::Duration ttl;                      // idle time until it is deleted; 0: the engine's default
   int32_t budget_tokens = 0;               // b0; 0: the model's
   double budget_gain = 0;                  // alpha >= 0; negative: the model's (0)
+  double score_floor = NAN;                // entries below it are not read; NaN: the model's
   double half_life_tokens = 0;             // 0: age does not matter
   double replacement_noise = 0;            // 0..1
   int64_t seed = 0;                        // of replacement and sampling
@@ -233,7 +235,10 @@ struct EngineOptions {
   int32_t max_full_sessions = 2;       // states of strategy full; 0: none are served
   int32_t full_context_tokens = 8192;  // length at which strategy full refuses more
   int32_t capacity_tokens = 0;         // entries of the rotating buffer; 0: the model's
-  int32_t max_batch_tokens = 0;        // rows of one step; 0: 512 on the processor, 4096 on a GPU
+  // kInt8: entries and their index keys take about half the bytes of bfloat16; what is read of them
+  // is rounded. The window is of the element type in any case.
+  EntryType entry_type = EntryType::kElement;
+  int32_t max_batch_tokens = 0;     // rows of one step; 0: 512 on the processor, 4096 on a GPU
   int32_t max_batch_streams = 256;  // sessions and generations of one step; the others wait a step
   int64_t max_backlog_tokens = 4 << 20;         // accepted and not absorbed, of one session
   int64_t max_total_backlog_tokens = 16 << 20;  // of all sessions
@@ -258,11 +263,13 @@ struct ModelInfo {
   int32_t window_tokens = 0;
   int32_t segment_tokens = 0;
   int32_t capacity_tokens = 0;
-  int32_t max_budget_tokens = 0;
+  int32_t budget_tokens = 0;      // of a session that asks for none
+  int32_t max_budget_tokens = 0;  // the most that a segment may read
   int64_t session_state_bytes = 0;
   int32_t session_slots = 0;
   std::string device;
   std::string dtype;
+  std::string entry_type;  // of the memory's entries: as dtype, or "int8"
 };
 
 // Gauges and counters at one moment.

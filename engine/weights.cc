@@ -140,6 +140,11 @@ class LayerLoader {
     RASQ_ASSIGN_OR_RETURN(const std::vector<float> log_temperature,
                           checkpoint_.Floats(base + "retriever.log_temperature", {1}));
     w.temperature = std::exp(log_temperature[0]);
+    if (!memory_.has_budget_head()) return absl::OkStatus();
+    const auto factors = static_cast<int64_t>(memory_.budget_factors.size());
+    RASQ_ASSIGN_OR_RETURN(w.budget_weight,
+                          Floats(base + "retriever.budget.weight", {factors, memory_.index_dim}));
+    RASQ_ASSIGN_OR_RETURN(w.budget_bias, Floats(base + "retriever.budget.bias", {factors}));
     return absl::OkStatus();
   }
 
@@ -255,6 +260,10 @@ absl::StatusOr<Weights> LoadWeights(const Checkpoint& checkpoint, Ops& ops) {
   RASQ_ASSIGN_OR_RETURN(const std::vector<float> norm,
                         checkpoint.Floats("model.norm.weight", {model.hidden}));
   RASQ_ASSIGN_OR_RETURN(weights.final_norm, ToDevice(norm, ops));
+  if (checkpoint.memory().has_budget_head()) {
+    RASQ_ASSIGN_OR_RETURN(weights.budget_factors,
+                          ToDevice(checkpoint.memory().budget_factors, ops));
+  }
   for (int32_t l = 0; l < model.num_layers; ++l) {
     RASQ_ASSIGN_OR_RETURN(LayerWeights layer, LayerLoader(checkpoint, ops, l).Load());
     weights.layers.push_back(std::move(layer));

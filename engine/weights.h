@@ -37,6 +37,8 @@ struct LayerWeights {
   // Retrieval layers; null in the others.
   std::unique_ptr<Matrix> index;  // W_q, W_c, and in the first retrieval layer w_g:
                                   // [2 * index_dim (+ 1), up to a multiple of 8; hidden]
+  FloatBuffer budget_weight;      // W_b [num_factors, index_dim]; null without a budget head
+  FloatBuffer budget_bias;        // b_b [num_factors]
   float temperature = 0;          // tau
   float gate_bias = 0;            // b_g, in the first retrieval layer
 };
@@ -44,6 +46,7 @@ struct LayerWeights {
 struct Weights {
   std::unique_ptr<Buffer> embedding;  // [vocab, hidden], of the element type
   std::vector<LayerWeights> layers;
+  FloatBuffer budget_factors;    // [num_factors]; null without a budget head
   FloatBuffer final_norm;        // [hidden]
   std::unique_ptr<Matrix> head;  // [vocab, hidden]
 };

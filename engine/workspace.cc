@@ -26,8 +26,11 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   const int64_t entries = memory.has_memory() ? streams * memory.capacity + staged : 0;
   const int64_t q = int64_t{model.num_heads} * model.head_dim;
   const int64_t kv = int64_t{model.num_kv_heads} * model.head_dim;
-  const int64_t entry = int64_t{model.num_kv_heads} * memory.compressed_dim;
-  const int64_t budget = std::min(memory.budget, memory.capacity);
+  const int64_t entry_row =
+      EntryRowBytes(memory.entry_type, ops.element(), model.num_kv_heads, memory.compressed_dim);
+  const int64_t index_row =
+      EntryRowBytes(memory.entry_type, ops.element(), /*heads=*/1, memory.index_dim);
+  const int64_t budget = std::min(memory.max_budget, memory.capacity);
   // Of one layer at a time: the next one makes its own.
   const int64_t clusters =
       model.num_kv_heads *
@@ -60,16 +63,16 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.staged_rotation, staged * model.head_dim, sizeof(float));
   take(w.projected, rows * (2 * memory.index_dim + 8), sizeof(float));
   take(w.index_query, rows * memory.index_dim, element);
-  take(w.index_key, rows * memory.index_dim, element);
+  take(w.index_key, rows, index_row);
   take(w.log_gate, rows, sizeof(float));
   take(w.priority, rows, sizeof(double));
-  take(w.staged_index, staged * memory.index_dim, element);
+  take(w.staged_index, staged, index_row);
   take(w.staged_log_gate, staged, sizeof(float));
   take(w.staged_priority, staged, sizeof(double));
   take(w.staged_token, staged, sizeof(int32_t));
   take(w.slot, staged, sizeof(int32_t));
-  take(w.staged_k, staged * entry, element);
-  take(w.staged_v, staged * entry, element);
+  take(w.staged_k, staged, entry_row);
+  take(w.staged_v, staged, entry_row);
   take(w.born, entries, sizeof(int32_t));
   take(w.died, entries, sizeof(int32_t));
   take(w.row_position, entries, sizeof(int64_t));
@@ -78,6 +81,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.score, segments * w.score_stride, sizeof(float));
   take(w.key, segments * w.score_stride, sizeof(float));
   take(w.clusters, segments * clusters, 1);
+  take(w.budget_factor, memory.has_budget_head() ? segments : 0, sizeof(float));
   for (SelectedEntries& selected : w.selected) {
     take(selected.row, segments * budget, sizeof(int32_t));
     take(selected.score, segments * budget, sizeof(float));
@@ -91,7 +95,9 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.alternative_logprob, samples * limits.max_alternatives, sizeof(float));
   take(w.num_replaced, streams, sizeof(int32_t));
   w.selected_count.resize(w.selected.size());
+  w.selected_budget.resize(w.selected.size());
   for (int32_t*& count : w.selected_count) take(count, segments, sizeof(int32_t));
+  for (int32_t*& most : w.selected_budget) take(most, segments, sizeof(int32_t));
 
   RASQ_ASSIGN_OR_RETURN(w.memory_, ops.Allocate(total));
   for (const auto& [offset, set] : parts) set(w.memory_->data() + offset);

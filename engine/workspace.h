@@ -90,16 +90,16 @@ struct Workspace {
 
   float* projected;         // [rows, 2 * index_dim + 8]: see LayerWeights::index
   void* index_query;        // E [rows, index_dim]
-  void* index_key;          // E [rows, index_dim]
+  void* index_key;          // [rows] rows of entry_rows.h, [1, index_dim] each
   float* log_gate;          // [rows]
   double* priority;         // [rows]
-  void* staged_index;       // E [staged, index_dim]
+  void* staged_index;       // [staged] rows as index_key's
   float* staged_log_gate;   // [staged]
   double* staged_priority;  // [staged]
   int32_t* staged_token;    // [staged]
   int32_t* slot;            // [staged]
-  void* staged_k;           // E [staged, num_kv_heads, compressed_dim]
-  void* staged_v;           // E [staged, num_kv_heads, compressed_dim]
+  void* staged_k;           // [staged] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
+  void* staged_v;           // the same
   int32_t* born;            // [entry rows]
   int32_t* died;            // [entry rows]
   int64_t* row_position;    // [entry rows]
@@ -109,16 +109,18 @@ struct Workspace {
   float* key;               // [segments, score_stride]
   int64_t score_stride;     // elements
   std::byte* clusters;      // [segments, num_kv_heads, cluster_layout.head_bytes] of StateLayout
+  float* budget_factor;     // [segments], if the model has a budget head
   std::vector<SelectedEntries>
       selected;  // [retrieval layers]: [segments, budget]; the counts below
 
   // Results, which stand side by side: one copy brings them all to the host.
-  int32_t* sampled;                      // [samples]
-  float* logprob;                        // [samples]
-  int32_t* alternative;                  // [samples, max_alternatives]
-  float* alternative_logprob;            // [samples, max_alternatives]
-  int32_t* num_replaced;                 // [streams]
-  std::vector<int32_t*> selected_count;  // [retrieval layers]: [segments]
+  int32_t* sampled;                       // [samples]
+  float* logprob;                         // [samples]
+  int32_t* alternative;                   // [samples, max_alternatives]
+  float* alternative_logprob;             // [samples, max_alternatives]
+  int32_t* num_replaced;                  // [streams]
+  std::vector<int32_t*> selected_count;   // [retrieval layers]: [segments]
+  std::vector<int32_t*> selected_budget;  // the same: how many might have been
 
   // Copies the results to the host and waits for the step.
   absl::Status FetchResults(Ops& ops);

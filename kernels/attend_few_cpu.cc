@@ -129,8 +129,7 @@ class FewRows {
     const int64_t width = a_.compressed_dim;
     s_.entries.resize(num_listed_ * width);
     for (int64_t j = 0; j < num_listed_; ++j) {
-      LoadElements(a_.element, EntryRow(a_, index_, kv_head_, s_.listed[j], key),
-                   &s_.entries[j * width], width);
+      LoadEntry(a_, index_, kv_head_, s_.listed[j], key, DType::kFloat32, &s_.entries[j * width]);
     }
   }
 

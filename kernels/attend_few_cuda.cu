@@ -322,8 +322,9 @@ __global__ void __launch_bounds__(kFewThreads, 3)
     for (int tile = 0; tile < num_entry_tiles; ++tile) {
       load(tile + 1);
       WaitCopies<1>();
-      __syncthreads();
       Stage<kDim, kNarrow>& stage = shared.stages[tile % kStages];
+      keys.SpreadEntries<kNarrow, kFewThreads>(stage.keys(), stage.template values<kNarrow>());
+      __syncthreads();
       float logits[4];
       WarpSums<kNarrow>::Score(q, stage.keys(), warp * kWarpKeys, logits);
 #pragma unroll
@@ -385,7 +386,9 @@ __global__ void __launch_bounds__(kFewThreads, 3)
 int NumBlocks(const StreamAttentionArgs& a) {
   constexpr int64_t kBlockBytes = 192 << 10;
   const int64_t exact = int64_t{a.shape.ring_rows} * a.head_dim * 4;
-  const int64_t entries = a.reads_memory ? int64_t{a.shape.max_selected} * a.compressed_dim * 4 : 0;
+  const int64_t entry = a.entry_type == EntryType::kInt8 ? a.compressed_dim + 4  // and its scale
+                                                         : a.compressed_dim * 2;
+  const int64_t entries = a.reads_memory ? a.shape.max_selected * entry * 2 : 0;
   return static_cast<int>(
       std::clamp<int64_t>((exact + entries + kBlockBytes / 2) / kBlockBytes, 1, kMaxBlocks));
 }

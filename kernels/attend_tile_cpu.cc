@@ -164,10 +164,8 @@ class Tile {
     s_.entry_k.assign(entry_columns_ * bytes, std::byte{0});
     s_.entry_v.assign(entry_columns_ * bytes, std::byte{0});
     for (int64_t j = 0; j < num_entries_; ++j) {
-      ConvertElements(a_.element, EntryRow(a_, index_, kv_head_, j, /*key=*/true), type_,
-                      &s_.entry_k[j * bytes], width);
-      ConvertElements(a_.element, EntryRow(a_, index_, kv_head_, j, /*key=*/false), type_,
-                      &s_.entry_v[j * bytes], width);
+      LoadEntry(a_, index_, kv_head_, j, /*key=*/true, type_, &s_.entry_k[j * bytes]);
+      LoadEntry(a_, index_, kv_head_, j, /*key=*/false, type_, &s_.entry_v[j * bytes]);
     }
     if (num_clusters_ == 0) return;
     ConvertElements(a_.element, clusters_.k, type_, &s_.entry_k[centroid_column_ * bytes],

@@ -232,10 +232,13 @@ __global__ void __launch_bounds__(kThreads)
     float narrow_out[kNarrow / 8][4] = {};
     uint64_t read[2] = {kAllClusters, kAllClusters};  // by the lane's two queries
     for (int tile = 0; tile < num_entry_tiles; ++tile) {
+      const int stage = tile % kStages;
       WaitCopies<1>();
+      if (!kClustered || tile >= num_centroid_tiles) {
+        keys.SpreadEntries<kNarrow, kThreads>(shared.keys[stage], shared.values[stage]);
+      }
       __syncthreads();  // the tile is there, and the stage that is loaded next has been read
       load(tile + 2);
-      const int stage = tile % kStages;
       float logits[kTileKeys / 8][4], scale[2];
       ScoreKeys<kNarrow, kTileKeys>(memory_q, shared.keys[stage], 0, logits);
       if (kClustered && tile < num_centroid_tiles) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/entry_rows_cuda.h"
 #include "kernels/stream_attention.h"
 #include "kernels/stream_batch_cuda.h"
 #include "kernels/tensor_tile_cuda.h"
@@ -98,6 +99,21 @@ struct SegmentKeys {
     }
     return static_cast<const __nv_bfloat16*>(staged) +
            (int64_t{chunk.first_staged} + row - a.shape.capacity) * row_elements + head_at;
+  }
+
+  // Starts the copies of an entry's piece in int8. Its eight numbers wait in the first half of the
+  // place where its elements will lie, their scale behind them, until SpreadEntries.
+  __device__ void LoadInt8Piece(int32_t row, int64_t entries_offset, const void* staged, int piece,
+                                __nv_bfloat16* to) const {
+    const bool in_state = row < a.shape.capacity;
+    const std::byte* rows =
+        in_state ? chunk.state + entries_offset : static_cast<const std::byte*>(staged);
+    const int64_t at = in_state ? row : int64_t{chunk.first_staged} + row - a.shape.capacity;
+    rows += at * Int8RowBytes(a.num_kv_heads, a.compressed_dim);
+    CopyHalfPieceAsync(to, rows + kv_head * a.compressed_dim + piece * kPieceElements);
+    CopyWordAsync(
+        to + kPieceElements / 2,
+        rows + EntryScaleOffset(a.num_kv_heads, a.compressed_dim) + kv_head * sizeof(float));
   }
 
   // A sink's key stands un-rotated in the state: rotated here on its way to the tile. Pieces of the
@@ -221,19 +237,44 @@ struct SegmentKeys {
 #pragma unroll
     for (int i = 0; i < Rows::kCount; ++i) {
       const int r = (i * kThreads + threadIdx.x) / Rows::kPieces;
+      __nv_bfloat16* k_to = keys + TileOffset<kNarrow>(r, piece);
+      __nv_bfloat16* v_to = values + TileOffset<kNarrow>(r, piece);
       const __nv_bfloat16 *k = nullptr, *v = nullptr;
       if (inside && tile * kTileKeys + r < list.num) {
+        if (a.entry_type == EntryType::kInt8) {
+          LoadInt8Piece(rows.row[i], a.entry_k_offset, a.staged_k, piece, k_to);
+          LoadInt8Piece(rows.row[i], a.entry_v_offset, a.staged_v, piece, v_to);
+          continue;
+        }
         k = EntryHead(rows.row[i], a.entry_k_offset, a.staged_k) + piece * kPieceElements;
         v = EntryHead(rows.row[i], a.entry_v_offset, a.staged_v) + piece * kPieceElements;
       }
-      CopyPieceAsync(keys + TileOffset<kNarrow>(r, piece), k);
-      CopyPieceAsync(values + TileOffset<kNarrow>(r, piece), v);
+      CopyPieceAsync(k_to, k);
+      CopyPieceAsync(v_to, v);
     }
     const int key = tile * kTileKeys + static_cast<int>(threadIdx.x);
     if (threadIdx.x < kTileKeys && key < list.num) {
       const int64_t at = int64_t{index} * a.shape.max_selected + list.Entry(key);
       CopyWordAsync(score + threadIdx.x, a.selected.score + at);
       CopyWordAsync(log_gate + threadIdx.x, a.selected.log_gate + at);
+    }
+  }
+
+  // Makes elements of a tile's entries in int8, when this thread's copies are done and before
+  // others read them: a thread spreads the pieces that it asked for. Entries that are elements
+  // already are left alone.
+  template <int kNarrow, int kThreads>
+  __device__ void SpreadEntries(__nv_bfloat16* keys, __nv_bfloat16* values) const {
+    using Rows = EntryRows<kNarrow, kThreads>;
+    if (a.entry_type == EntryType::kElement) return;
+    const int piece = threadIdx.x % Rows::kPieces;
+#pragma unroll
+    for (int i = 0; i < Rows::kCount; ++i) {
+      const int at = TileOffset<kNarrow>((i * kThreads + threadIdx.x) / Rows::kPieces, piece);
+      auto* k = reinterpret_cast<uint4*>(keys + at);
+      auto* v = reinterpret_cast<uint4*>(values + at);
+      *k = SpreadInt8({k->x, k->y}, __uint_as_float(k->z));
+      *v = SpreadInt8({v->x, v->y}, __uint_as_float(v->z));
     }
   }
 

@@ -16,6 +16,7 @@
 #include "kernels/base/dtype.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
+#include "kernels/entry_rows.h"
 #include "kernels/select_entries.h"
 #include "kernels/stream_batch.h"
 
@@ -52,14 +53,15 @@ struct EntryClusters {
 struct ClusterEntriesArgs {
   StreamBatch batch;
   StreamShape shape;
-  DType element;
+  DType element;         // of centroids
+  EntryType entry_type;  //
   int32_t num_kv_heads;
   int32_t compressed_dim;
   int32_t rounds;            // >= 0
   SelectedEntries selected;  //
-  int64_t entry_k_offset;    // in the state: [capacity, num_kv_heads, compressed_dim]
-  int64_t entry_v_offset;
-  const void* staged_k;  // [num_staged, num_kv_heads, compressed_dim]
+  int64_t entry_k_offset;    // in the state: [capacity] rows of entry_rows.h, [num_kv_heads,
+  int64_t entry_v_offset;    // compressed_dim] each
+  const void* staged_k;      // [num_staged] such rows
   const void* staged_v;
   EntryClusters clusters;
 };

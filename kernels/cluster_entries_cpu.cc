@@ -60,8 +60,7 @@ class Clustering {
   void LoadRows(bool key) {
     s_.rows.resize(count_ * width_);
     for (int64_t j = 0; j < count_; ++j) {
-      LoadElements(a_.element, EntryRow(a_, segment_, kv_head_, j, key), &s_.rows[j * width_],
-                   width_);
+      LoadEntry(a_, segment_, kv_head_, j, key, DType::kFloat32, &s_.rows[j * width_]);
     }
   }
 

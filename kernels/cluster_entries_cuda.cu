@@ -10,6 +10,7 @@
 #include "kernels/base/status.h"
 #include "kernels/block_reduce_cuda.h"
 #include "kernels/cluster_entries.h"
+#include "kernels/entry_rows_cuda.h"
 #include "kernels/row_loops_cuda.h"
 #include "kernels/stream_batch_cuda.h"
 
@@ -44,6 +45,18 @@ struct Piece {
   }
 };
 
+// An entry's key or value, as pieces of elements.
+struct EntryVector {
+  const std::byte* bytes;
+  bool is_int8 = false;
+  float scale = 0;
+
+  __device__ uint4 operator[](int piece) const {
+    if (!is_int8) return reinterpret_cast<const uint4*>(bytes)[piece];
+    return SpreadInt8(reinterpret_cast<const uint2*>(bytes)[piece], scale);
+  }
+};
+
 // The entries of one segment and kv head, and their clusters.
 struct Clustering {
   const ClusterEntriesArgs& a;
@@ -64,18 +77,24 @@ struct Clustering {
   int32_t* size;   // [kMaxClusters]
   int32_t* first;  // [kMaxClusters + 1]: in `order`
 
-  __device__ const uint4* Row(int entry, int64_t entries_offset, const void* staged) const {
+  __device__ EntryVector Row(int entry, int64_t entries_offset, const void* staged) const {
     const int32_t row = a.selected.row[index * a.shape.max_selected + entry];
     const bool in_state = row < a.shape.capacity;
-    const auto* rows = in_state
-                           ? reinterpret_cast<const __nv_bfloat16*>(chunk.state + entries_offset)
-                           : static_cast<const __nv_bfloat16*>(staged);
+    const std::byte* rows =
+        in_state ? chunk.state + entries_offset : static_cast<const std::byte*>(staged);
     const int64_t at = in_state ? row : int64_t{chunk.first_staged} + row - a.shape.capacity;
-    return reinterpret_cast<const uint4*>(rows + (at * a.num_kv_heads + kv_head) * width);
+    if (a.entry_type == EntryType::kElement) {
+      return {.bytes = rows + (at * a.num_kv_heads + kv_head) * width * sizeof(__nv_bfloat16)};
+    }
+    rows += at * Int8RowBytes(a.num_kv_heads, width);
+    return {.bytes = rows + kv_head * width,
+            .is_int8 = true,
+            .scale = reinterpret_cast<const float*>(
+                rows + EntryScaleOffset(a.num_kv_heads, width))[kv_head]};
   }
-  __device__ const uint4* Key(int entry) const {
+  __device__ EntryVector Key(int entry) const {
     if (key_stride == 0) return Row(entry, a.entry_k_offset, a.staged_k);
-    return reinterpret_cast<const uint4*>(key + entry * key_stride);
+    return {.bytes = key + entry * key_stride};
   }
 
   __device__ void LoadKeys() const {
@@ -105,7 +124,7 @@ struct Clustering {
   // multiply-add.
   __device__ void Assign() const {
     for (int entry = threadIdx.x; entry < count; entry += kThreads) {
-      const uint4* row = Key(entry);
+      const EntryVector row = Key(entry);
       float best = INFINITY;
       int nearest = 0;
       for (int begin = 0; begin < num_clusters; begin += kAtOnce) {

@@ -9,6 +9,7 @@
 #include "kernels/base/dtype.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
+#include "kernels/entry_rows.h"
 #include "kernels/stream_batch.h"
 
 namespace rasq {
@@ -36,7 +37,8 @@ absl::Status KeepSinksCuda(const KeepSinksArgs& args, Stream stream);
 struct CompressEntriesArgs {
   StreamBatch batch;
   StreamShape shape;
-  DType element;           // of keys, values and entries
+  DType element;           // of keys and values
+  EntryType entry_type;    // of the entries
   int32_t num_kv_heads;    //
   int32_t head_dim;        // d_h
   int32_t compressed_dim;  // d_c
@@ -47,7 +49,7 @@ struct CompressEntriesArgs {
   const void* v;
   const void* key_down;    // P_k [num_kv_heads, compressed_dim, head_dim], of `element`
   const void* value_down;  // P_v
-  void* staged_k;          // [num_staged, num_kv_heads, compressed_dim]
+  void* staged_k;          // [num_staged] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
   void* staged_v;
 };
 absl::Status ValidateCompressEntries(const CompressEntriesArgs& args);

@@ -5,6 +5,7 @@
 #include "kernels/base/status.h"
 #include "kernels/compress_entries.h"
 #include "kernels/elements_cpu.h"
+#include "kernels/int8_vectors_cpu.h"
 #include "kernels/matrix_product_cpu.h"
 #include "kernels/row_tasks_cpu.h"
 #include "kernels/stream_batch_cpu.h"
@@ -75,10 +76,18 @@ void CompressTile(const CompressEntriesArgs& a, const Tile& tile, const std::byt
   RunProduct(shape, scratch.x.data(), down + tile.head * a.compressed_dim * dim * SizeOf(type),
              scratch.y.data());
   auto* staged = static_cast<std::byte*>(tile.is_key ? a.staged_k : a.staged_v);
+  const int64_t width = a.compressed_dim;
+  const int64_t entry_bytes = EntryRowBytes(a.entry_type, a.element, a.num_kv_heads, width);
   for (int64_t i = 0; i < tile.num_tokens; ++i) {
-    const int64_t entry = (c.first_staged + tile.first + i) * a.num_kv_heads + tile.head;
-    StoreElements(a.element, scratch.y.data() + i * a.compressed_dim,
-                  staged + entry * a.compressed_dim * element_bytes, a.compressed_dim);
+    const float* y = scratch.y.data() + i * width;
+    std::byte* row = staged + (c.first_staged + tile.first + i) * entry_bytes;
+    if (a.entry_type == EntryType::kInt8) {
+      StoreInt8(y, width, row + tile.head * width,
+                row + EntryScaleOffset(a.num_kv_heads, width) +
+                    tile.head * static_cast<int64_t>(sizeof(float)));
+    } else {
+      StoreElements(a.element, y, row + tile.head * width * element_bytes, width);
+    }
   }
 }
 

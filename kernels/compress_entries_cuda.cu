@@ -2,6 +2,7 @@
 #include "kernels/base/cuda_status.h"
 #include "kernels/base/status.h"
 #include "kernels/compress_entries.h"
+#include "kernels/entry_rows_cuda.h"
 #include "kernels/row_loops_cuda.h"
 #include "kernels/stream_batch_cuda.h"
 #include "kernels/tensor_tile_cuda.h"
@@ -178,10 +179,73 @@ __device__ void StorePair(float x, float y, __nv_bfloat16* to) {
   }
 }
 
+// A lane's part of the tokens' results, in columns [column, column + kTileColumns) of one head.
+struct ResultTile {
+  const CompressEntriesArgs& a;
+  const __nv_bfloat16* const* token;  // null for rows without one
+  std::byte* rows;                    // of the staged entries
+  int64_t row_bytes;
+  int head;
+  int lane_row;     // and the one 8 further on
+  int lane_column;  // and the next; then every eighth
+
+  // The larger of `most` and what the four lanes of a row have, for the lane's two rows.
+  __device__ void UpdateMost(const float (&c)[kTileColumns / 8][4], int column,
+                             float (&most)[2]) const {
+#pragma unroll
+    for (int upper = 0; upper < 2; ++upper) {
+#pragma unroll
+      for (int n = 0; n < kTileColumns / 8; ++n) {
+        if (column + n * 8 >= a.compressed_dim) continue;
+        most[upper] = fmaxf(most[upper], fmaxf(fabsf(c[n][2 * upper]), fabsf(c[n][2 * upper + 1])));
+      }
+      most[upper] = MaxLanes(most[upper], /*lanes=*/4);
+    }
+  }
+
+  __device__ void Store(const float (&c)[kTileColumns / 8][4], int column) const {
+    for (int upper = 0; upper < 2; ++upper) {
+      const int row = lane_row + upper * 8;
+      if (token[row] == nullptr) continue;
+      auto* to = reinterpret_cast<__nv_bfloat16*>(rows + row * row_bytes) +
+                 head * a.compressed_dim + column + lane_column;
+#pragma unroll
+      for (int n = 0; n < kTileColumns / 8; ++n) {
+        if (column + n * 8 < a.compressed_dim) {
+          StorePair(upper == 0 ? c[n][0] : c[n][2], upper == 0 ? c[n][1] : c[n][3], to + n * 8);
+        }
+      }
+    }
+  }
+
+  __device__ void StoreInt8(const float (&c)[kTileColumns / 8][4], int column,
+                            const float (&most)[2]) const {
+    for (int upper = 0; upper < 2; ++upper) {
+      const int row = lane_row + upper * 8;
+      if (token[row] == nullptr) continue;
+      const Int8Scale int8 = Int8Scale::Of(most[upper]);
+      std::byte* to = rows + row * row_bytes;
+      if (column == 0 && lane_column == 0) {
+        reinterpret_cast<float*>(to + EntryScaleOffset(a.num_kv_heads, a.compressed_dim))[head] =
+            int8.scale;
+      }
+      auto* q = reinterpret_cast<char2*>(to + head * a.compressed_dim + column + lane_column);
+#pragma unroll
+      for (int n = 0; n < kTileColumns / 8; ++n) {
+        if (column + n * 8 >= a.compressed_dim) continue;
+        q[n * 4] = make_char2(int8.Round(upper == 0 ? c[n][0] : c[n][2]),
+                              int8.Round(upper == 0 ? c[n][1] : c[n][3]));
+      }
+    }
+  }
+};
+
 // A block takes kTileTokens staged tokens, keys or values of one head, and a warp 16 of the tokens.
 // Grid: (2 * num_kv_heads, num_staged / kTileTokens): blocks of the same tokens run side by side,
 // so that whole rows are read. Block: kThreads. Traffic: keys, values and results once; the
-// rotation and the weights from L2, once a block.
+// rotation and the weights from L2, once a block. In int8 the largest of a whole vector has to be
+// known first: if it is wider than a tile its products are made twice.
+template <bool kInt8>
 __global__ void __launch_bounds__(kThreads) CompressEntriesKernel(CompressEntriesArgs a) {
   extern __shared__ uint4 shared[];
   __shared__ const __nv_bfloat16* token[kTileTokens];
@@ -192,7 +256,10 @@ __global__ void __launch_bounds__(kThreads) CompressEntriesKernel(CompressEntrie
   const int64_t row_bytes = int64_t{a.num_kv_heads} * a.head_dim * sizeof(__nv_bfloat16);
   const auto* down = static_cast<const __nv_bfloat16*>(is_key ? a.key_down : a.value_down) +
                      int64_t{head} * a.compressed_dim * a.head_dim;
-  auto* out = static_cast<__nv_bfloat16*>(is_key ? a.staged_k : a.staged_v);
+  auto* out = static_cast<std::byte*>(is_key ? a.staged_k : a.staged_v);
+  const int64_t entry_bytes =
+      kInt8 ? Int8RowBytes(a.num_kv_heads, a.compressed_dim)
+            : int64_t{a.num_kv_heads} * a.compressed_dim * int64_t{sizeof(__nv_bfloat16)};
   const int warp_row = threadIdx.x / 32 * 16;
   const int lane_row = warp_row + threadIdx.x % 32 / 4, lane_column = threadIdx.x % 4 * 2;
   ZeroMargin(tokens, a.head_dim);
@@ -226,28 +293,33 @@ __global__ void __launch_bounds__(kThreads) CompressEntriesKernel(CompressEntrie
     } else {
       LoadTokens<false>(a, first, is_key, token, tokens);
     }
-    for (int column = 0; column < a.compressed_dim; column += kTileColumns) {
-      if (vector) {
-        LoadDown<true>(a, down, column, down_tile);
-      } else {
-        LoadDown<false>(a, down, column, down_tile);
-      }
-      __syncthreads();
-      float c[kTileColumns / 8][4];
-      Multiply(tokens + warp_row * RowPitch(a.head_dim), down_tile, a.head_dim, c);
-      for (int upper = 0; upper < 2; ++upper) {
-        const int row = lane_row + upper * 8;
-        if (token[row] == nullptr) continue;
-        __nv_bfloat16* to =
-            out + ((first + row) * a.num_kv_heads + head) * a.compressed_dim + column + lane_column;
-#pragma unroll
-        for (int n = 0; n < kTileColumns / 8; ++n) {
-          if (column + n * 8 < a.compressed_dim) {
-            StorePair(upper == 0 ? c[n][0] : c[n][2], upper == 0 ? c[n][1] : c[n][3], to + n * 8);
-          }
+    const ResultTile result{.a = a,
+                            .token = token,
+                            .rows = out + first * entry_bytes,
+                            .row_bytes = entry_bytes,
+                            .head = head,
+                            .lane_row = lane_row,
+                            .lane_column = lane_column};
+    float most[2] = {};
+    const int num_passes = kInt8 && a.compressed_dim > kTileColumns ? 2 : 1;
+    for (int pass = 1; pass <= num_passes; ++pass) {
+      for (int column = 0; column < a.compressed_dim; column += kTileColumns) {
+        if (vector) {
+          LoadDown<true>(a, down, column, down_tile);
+        } else {
+          LoadDown<false>(a, down, column, down_tile);
         }
+        __syncthreads();
+        float c[kTileColumns / 8][4];
+        Multiply(tokens + warp_row * RowPitch(a.head_dim), down_tile, a.head_dim, c);
+        if constexpr (kInt8) {
+          result.UpdateMost(c, column, most);
+          if (pass == num_passes) result.StoreInt8(c, column, most);
+        } else {
+          result.Store(c, column);
+        }
+        __syncthreads();  // before the tiles change
       }
-      __syncthreads();  // before the tiles change
     }
   }
 }
@@ -280,11 +352,13 @@ absl::Status CompressEntriesCuda(const CompressEntriesArgs& a, Stream stream) {
   if (a.batch.num_chunks == 0 || a.batch.num_staged == 0) return absl::OkStatus();
   const int tile_bytes = (kTileTokens + kTileColumns) * RowPitch(a.head_dim) * 2;
   constexpr int kSharedWithoutAsking = 48 * 1024 - kTileTokens * 8;
+  const auto kernel =
+      a.entry_type == EntryType::kInt8 ? CompressEntriesKernel<true> : CompressEntriesKernel<false>;
   if (tile_bytes > kSharedWithoutAsking) {
-    RASQ_RETURN_IF_ERROR(AllowShared(CompressEntriesKernel, tile_bytes));
+    RASQ_RETURN_IF_ERROR(AllowShared(kernel, tile_bytes));
   }
   const dim3 grid(2 * a.num_kv_heads, GridY((a.batch.num_staged - 1) / kTileTokens + 1));
-  CompressEntriesKernel<<<grid, kThreads, tile_bytes, stream>>>(a);
+  kernel<<<grid, kThreads, tile_bytes, stream>>>(a);
   return LaunchStatus("CompressEntries");
 }
 

@@ -166,6 +166,7 @@ absl::Status CpuOps::ReplaceEntries(const ReplaceEntriesArgs& args) {
 absl::Status CpuOps::RetrievalScores(const RetrievalScoresArgs& args) {
   return RetrievalScoresCpu(args, pool_);
 }
+absl::Status CpuOps::BudgetHead(const BudgetHeadArgs& args) { return BudgetHeadCpu(args, pool_); }
 absl::Status CpuOps::SelectEntries(const SelectEntriesArgs& args) {
   return SelectEntriesCpu(args, pool_);
 }

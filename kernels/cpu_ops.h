@@ -46,6 +46,7 @@ class CpuOps : public Ops {
   absl::Status CommitRows(const CommitRowsArgs& args) override;
   absl::Status ReplaceEntries(const ReplaceEntriesArgs& args) override;
   absl::Status RetrievalScores(const RetrievalScoresArgs& args) override;
+  absl::Status BudgetHead(const BudgetHeadArgs& args) override;
   absl::Status SelectEntries(const SelectEntriesArgs& args) override;
   absl::Status KeepSinks(const KeepSinksArgs& args) override;
   absl::Status CompressEntries(const CompressEntriesArgs& args) override;

@@ -325,6 +325,10 @@ absl::Status CudaOps::RetrievalScores(const RetrievalScoresArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return RetrievalScoresCuda(args, stream_);
 }
+absl::Status CudaOps::BudgetHead(const BudgetHeadArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return BudgetHeadCuda(args, stream_);
+}
 absl::Status CudaOps::SelectEntries(const SelectEntriesArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return SelectEntriesCuda(args, stream_);

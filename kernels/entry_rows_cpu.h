@@ -7,27 +7,38 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "kernels/elements_cpu.h"
 #include "kernels/entry_clusters_cpu.h"
+#include "kernels/int8_vectors_cpu.h"
 #include "kernels/stream_attention.h"
 #include "kernels/stream_batch_cpu.h"
 
 namespace rasq {
 
-// Compressed key or value of the segment's j-th selected entry: of a slot, or staged. For the
-// arguments of any operation that reads entries.
+// Compressed key or value of the segment's j-th selected entry, of a slot or staged, as numbers of
+// the element type: into `to`, compressed_dim of `to_type`, the same or wider. For the arguments of
+// any operation that reads entries.
 template <typename Args>
-const std::byte* EntryRow(const Args& a, int64_t segment, int64_t kv_head, int64_t j, bool key) {
+void LoadEntry(const Args& a, int64_t segment, int64_t kv_head, int64_t j, bool key, DType to_type,
+               void* to) {
   const StreamChunk& c = a.batch.chunks[a.batch.segments[segment].chunk];
-  const int64_t row = a.selected.row[segment * a.shape.max_selected + j];
-  const int64_t head_bytes = a.compressed_dim * SizeOf(a.element);
-  const int64_t capacity = a.shape.capacity;
+  const int64_t slot = a.selected.row[segment * a.shape.max_selected + j];
+  const int64_t capacity = a.shape.capacity, width = a.compressed_dim;
+  const int64_t row_bytes = EntryRowBytes(a.entry_type, a.element, a.num_kv_heads, width);
   const std::byte* rows = c.state + (key ? a.entry_k_offset : a.entry_v_offset);
-  int64_t index = row;
-  if (row >= capacity) {
+  int64_t index = slot;
+  if (slot >= capacity) {
     rows = static_cast<const std::byte*>(key ? a.staged_k : a.staged_v);
-    index = c.first_staged + row - capacity;
+    index = c.first_staged + slot - capacity;
   }
-  return rows + (index * a.num_kv_heads + kv_head) * head_bytes;
+  const std::byte* row = rows + index * row_bytes;
+  if (a.entry_type == EntryType::kElement) {
+    ConvertElements(a.element, row + kv_head * width * SizeOf(a.element), to_type, to, width);
+    return;
+  }
+  const float scale = LoadScale(row + EntryScaleOffset(a.num_kv_heads, width) +
+                                kv_head * static_cast<int64_t>(sizeof(float)));
+  LoadInt8(row + kv_head * width, scale, a.element, to_type, to, width);
 }
 
 // What a head adds to the logits of the segment's entries.

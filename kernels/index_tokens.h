@@ -12,6 +12,7 @@
 #include "kernels/base/dtype.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
+#include "kernels/entry_rows.h"
 #include "kernels/stream_batch.h"
 
 namespace rasq {
@@ -31,8 +32,9 @@ struct IndexTokensArgs {
   bool has_gate;              // the first retrieval layer; else the outputs below it are left alone
   float gate_bias;            // b_g
   void* query;                // [num_rows, index_dim], of `element`
-  void* key;                  // [num_rows, index_dim], of `element`
+  void* key;                  // [num_rows] rows of entry_rows.h, a vector of index_dim each
   DType element;              //
+  EntryType entry_type;       // of keys: only entries' are ever read
   const uint8_t* pinned;      // [num_rows]: 1 for pinned tokens
   const WritePolicy* policy;  // [batch.num_chunks]
   float* log_gate;            // [num_rows]

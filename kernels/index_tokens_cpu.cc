@@ -1,10 +1,13 @@
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
 #include "kernels/index_tokens.h"
+#include "kernels/int8_vectors_cpu.h"
 #include "kernels/random.h"
 #include "kernels/row_tasks_cpu.h"
 #include "kernels/stream_batch_cpu.h"
@@ -13,22 +16,30 @@
 namespace rasq {
 namespace {
 
-template <typename T>
-void StoreUnit(const float* x, T* y, int64_t n) {
+// Into a row of `type`.
+void StoreUnit(EntryType type, DType element, const float* x, std::byte* row, int64_t n) {
   const float length = std::sqrt(Dot(x, x, n));
-  Scale(x, length > 0 ? 1.0f / length : 0.0f, y, n);
+  const float scale = length > 0 ? 1.0f / length : 0.0f;
+  if (type == EntryType::kInt8) {
+    thread_local std::vector<float> unit;
+    unit.resize(n);
+    Scale(x, scale, unit.data(), n);
+    StoreInt8(unit.data(), n, row, row + EntryScaleOffset(/*heads=*/1, n));
+  } else if (element == DType::kBfloat16) {
+    Scale(x, scale, reinterpret_cast<bfloat16*>(row), n);
+  } else {
+    Scale(x, scale, reinterpret_cast<float*>(row), n);
+  }
 }
 
 void IndexRow(const IndexTokensArgs& a, int64_t row) {
   const int64_t dim = a.index_dim;
   const float* projected = a.projected + row * a.projected_stride;
-  if (a.element == DType::kBfloat16) {
-    StoreUnit(projected, static_cast<bfloat16*>(a.query) + row * dim, dim);
-    StoreUnit(projected + dim, static_cast<bfloat16*>(a.key) + row * dim, dim);
-  } else {
-    StoreUnit(projected, static_cast<float*>(a.query) + row * dim, dim);
-    StoreUnit(projected + dim, static_cast<float*>(a.key) + row * dim, dim);
-  }
+  auto* query = static_cast<std::byte*>(a.query) + row * dim * SizeOf(a.element);
+  auto* key = static_cast<std::byte*>(a.key) +
+              row * EntryRowBytes(a.entry_type, a.element, /*heads=*/1, dim);
+  StoreUnit(EntryType::kElement, a.element, projected, query, dim);
+  StoreUnit(a.entry_type, a.element, projected + dim, key, dim);
 }
 
 // log sigmoid(x), without overflow for any x. A NaN counts as a closed gate: priorities are

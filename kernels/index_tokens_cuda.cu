@@ -1,5 +1,6 @@
 #include "kernels/base/cuda_status.h"
 #include "kernels/base/status.h"
+#include "kernels/entry_rows_cuda.h"
 #include "kernels/index_tokens.h"
 #include "kernels/random.h"
 #include "kernels/row_loops_cuda.h"
@@ -35,6 +36,21 @@ __device__ double Priority(float log_gate, const WritePolicy& policy, int64_t po
   return priority;
 }
 
+// A warp's row of the key in int8. It is divided by its length first, as on the CPU.
+__device__ void StoreInt8(const IndexTokensArgs& a, int64_t row, const float* key, float scale) {
+  const int lane = threadIdx.x % 32;
+  float most = 0;
+  for (int i = lane; i < a.index_dim; i += 32) most = fmaxf(most, fabsf(key[i] * scale));
+  const Int8Scale int8 = Int8Scale::Of(MaxLanes(most));
+  std::byte* to = static_cast<std::byte*>(a.key) + row * Int8RowBytes(/*heads=*/1, a.index_dim);
+  for (int i = lane; i < a.index_dim; i += 32) {
+    reinterpret_cast<int8_t*>(to)[i] = int8.Round(key[i] * scale);
+  }
+  if (lane == 0) {
+    *reinterpret_cast<float*>(to + EntryScaleOffset(/*heads=*/1, a.index_dim)) = int8.scale;
+  }
+}
+
 // Grid: rows / kWarps. Block: a warp a row. Traffic: projected once (rows have no alignment: the
 // gate makes them odd), query and key once. Too little of both to gain from vectors.
 __global__ void __launch_bounds__(kThreads) IndexTokensKernel(IndexTokensArgs a) {
@@ -55,10 +71,16 @@ __global__ void __launch_bounds__(kThreads) IndexTokensKernel(IndexTokensArgs a)
     const float query_scale = UnitScale(SumLanes(query_square));
     const float key_scale = UnitScale(SumLanes(key_square));
     __nv_bfloat16* unit_query = static_cast<__nv_bfloat16*>(a.query) + row * a.index_dim;
-    __nv_bfloat16* unit_key = static_cast<__nv_bfloat16*>(a.key) + row * a.index_dim;
     for (int i = lane; i < a.index_dim; i += 32) {
       unit_query[i] = __float2bfloat16_rn(query[i] * query_scale);
-      unit_key[i] = __float2bfloat16_rn(key[i] * key_scale);
+    }
+    if (a.entry_type == EntryType::kInt8) {
+      StoreInt8(a, row, key, key_scale);
+    } else {
+      __nv_bfloat16* unit_key = static_cast<__nv_bfloat16*>(a.key) + row * a.index_dim;
+      for (int i = lane; i < a.index_dim; i += 32) {
+        unit_key[i] = __float2bfloat16_rn(key[i] * key_scale);
+      }
     }
     if (a.has_gate && lane == 0) {
       const float log_gate = LogSigmoid(key[a.index_dim] + a.gate_bias);

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/budget_head.h"
 #include "kernels/cluster_entries.h"
 #include "kernels/compress_entries.h"
 #include "kernels/copy_rows.h"
@@ -101,6 +102,7 @@ class Ops {
   virtual absl::Status CommitRows(const CommitRowsArgs& args) = 0;
   virtual absl::Status ReplaceEntries(const ReplaceEntriesArgs& args) = 0;
   virtual absl::Status RetrievalScores(const RetrievalScoresArgs& args) = 0;
+  virtual absl::Status BudgetHead(const BudgetHeadArgs& args) = 0;
   virtual absl::Status SelectEntries(const SelectEntriesArgs& args) = 0;
   virtual absl::Status KeepSinks(const KeepSinksArgs& args) = 0;
   virtual absl::Status CompressEntries(const CompressEntriesArgs& args) = 0;
@@ -126,7 +128,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 3;
+inline constexpr int kOpsVersion = 4;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";

@@ -10,6 +10,7 @@
 #include "kernels/base/dtype.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
+#include "kernels/entry_rows.h"
 #include "kernels/stream_batch.h"
 
 namespace rasq {
@@ -17,14 +18,15 @@ namespace rasq {
 struct RetrievalScoresArgs {
   StreamBatch batch;
   StreamShape shape;
-  int32_t index_dim;  // d_r
-  DType element;      // of queries and keys
-  float temperature;  // tau
+  int32_t index_dim;     // d_r
+  DType element;         // of queries
+  EntryType entry_type;  // of keys
+  float temperature;     // tau
   int64_t
       query_ring_offset;  // in the state: [segment_rows, index_dim]; row position % segment_rows
   const void* query;      // [num_rows, index_dim]: the batch's own
-  int64_t entry_index_offset;  // in the state: E_c of the slots, [capacity, index_dim]
-  const void* staged_index;    // E_c of the staged, [num_staged, index_dim]
+  int64_t entry_index_offset;  // in the state: E_c of the slots, [capacity] rows of entry_rows.h
+  const void* staged_index;    // E_c of the staged, [num_staged] such rows
   const int32_t* born;         // entry rows: see replace_entries.h
   const int32_t* died;
   const float* row_log_gate;

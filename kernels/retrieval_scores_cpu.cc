@@ -8,6 +8,7 @@
 #include "kernels/base/check_args.h"
 #include "kernels/base/status.h"
 #include "kernels/elements_cpu.h"
+#include "kernels/int8_vectors_cpu.h"
 #include "kernels/matrix_product_cpu.h"
 #include "kernels/retrieval_scores.h"
 #include "kernels/stream_batch_cpu.h"
@@ -38,7 +39,8 @@ class BlockScorer {
         chunk_(a.batch.chunks[segment_.chunk]),
         type_(ProductType(a.element)),
         row_bytes_(a.index_dim * SizeOf(a.element)),
-        product_row_bytes_(a.index_dim * SizeOf(type_)) {}
+        product_row_bytes_(a.index_dim * SizeOf(type_)),
+        key_row_bytes_(EntryRowBytes(a.entry_type, a.element, /*heads=*/1, a.index_dim)) {}
 
   // Entry rows [begin, begin + kBlockColumns) of the chunk, as far as there are so many.
   void Run(int64_t begin) {
@@ -67,7 +69,7 @@ class BlockScorer {
     for (int64_t i = 1; i < num_queries; ++i) MaxInto(best + i * columns, best, last - begin);
     for (int64_t i = begin; i < last; ++i) {
       if (!IsAlive(i)) continue;
-      score[i] = a_.temperature * best[i - begin];
+      score[i] = a_.temperature * (best[i - begin] * KeyScale(i));
       key[i] = score[i] + a_.row_log_gate[chunk_.first_entry + i];
     }
   }
@@ -92,23 +94,40 @@ class BlockScorer {
                   });
   }
 
-  // Index keys of entry rows [begin, last): where they lie if nothing needs to be changed, else
-  // copied and padded.
+  // Index key of an entry row: of a slot or staged.
+  const std::byte* Key(int64_t i) const {
+    const int64_t capacity = a_.shape.capacity;
+    if (i < capacity) return chunk_.state + a_.entry_index_offset + i * key_row_bytes_;
+    return static_cast<const std::byte*>(a_.staged_index) +
+           (chunk_.first_staged + i - capacity) * key_row_bytes_;
+  }
+  float KeyScale(int64_t i) const {
+    if (a_.entry_type == EntryType::kElement) return 1;
+    return LoadScale(Key(i) + EntryScaleOffset(/*heads=*/1, a_.index_dim));
+  }
+
+  // Index keys of entry rows [begin, last), without their scales: where they lie if nothing needs
+  // to be changed, else copied and padded.
   const std::byte* Keys(int64_t begin, int64_t last, int64_t columns,
                         std::vector<std::byte>& copy) const {
     const int64_t capacity = a_.shape.capacity;
-    const std::byte* slots = chunk_.state + a_.entry_index_offset;
-    if (type_ == a_.element && columns == last - begin && last <= capacity) {
-      return slots + begin * row_bytes_;
+    const bool is_int8 = a_.entry_type == EntryType::kInt8;
+    if (!is_int8 && type_ == a_.element && columns == last - begin && last <= capacity) {
+      return Key(begin);
     }
     copy.assign(columns * product_row_bytes_, std::byte{0});
+    if (is_int8) {
+      for (int64_t i = begin; i < last; ++i) {
+        LoadInt8(Key(i), /*scale=*/1, type_, type_, copy.data() + (i - begin) * product_row_bytes_,
+                 a_.index_dim);
+      }
+      return copy.data();
+    }
     const int64_t split = std::clamp(capacity, begin, last);
-    ConvertElements(a_.element, slots + begin * row_bytes_, type_, copy.data(),
-                    (split - begin) * a_.index_dim);
+    ConvertElements(a_.element, Key(begin), type_, copy.data(), (split - begin) * a_.index_dim);
     if (split < last) {
-      const auto* staged = static_cast<const std::byte*>(a_.staged_index) +
-                           (chunk_.first_staged + split - capacity) * row_bytes_;
-      ConvertElements(a_.element, staged, type_, copy.data() + (split - begin) * product_row_bytes_,
+      ConvertElements(a_.element, Key(split), type_,
+                      copy.data() + (split - begin) * product_row_bytes_,
                       (last - split) * a_.index_dim);
     }
     return copy.data();
@@ -121,6 +140,7 @@ class BlockScorer {
   const DType type_;
   const int64_t row_bytes_;
   const int64_t product_row_bytes_;
+  const int64_t key_row_bytes_;
 };
 
 struct Block {

@@ -5,6 +5,7 @@
 #include "kernels/base/check_args.h"
 #include "kernels/base/cuda_status.h"
 #include "kernels/base/status.h"
+#include "kernels/entry_rows_cuda.h"
 #include "kernels/retrieval_scores.h"
 #include "kernels/row_loops_cuda.h"
 #include "kernels/stream_batch_cuda.h"
@@ -68,9 +69,25 @@ __device__ void LoadQueries(const RetrievalScoresArgs& a, const StreamChunk& chu
   }
 }
 
+// Eight numbers of an index key as they lie in memory, and as a right factor's.
+template <bool kInt8>
+struct KeyPiece {
+  using Raw = uint4;
+  static constexpr int kBytes = 16;
+  static __device__ Raw Zero() { return make_uint4(0, 0, 0, 0); }
+  static __device__ uint4 Spread(const Raw& x) { return x; }
+};
+template <>
+struct KeyPiece<true> {
+  using Raw = uint2;
+  static constexpr int kBytes = 8;
+  static __device__ Raw Zero() { return make_uint2(0, 0); }
+  static __device__ uint4 Spread(const Raw& x) { return SpreadInt8(x, /*scale=*/1); }
+};
+
 // Grid: blocks of entries, segments. Block: 8 warps, 16 entries each at a time against all queries.
 // Traffic: every index key once; the queries once a block, mostly from L2.
-template <int kDim>
+template <int kDim, bool kInt8>
 __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     RetrievalScoresKernel(const __grid_constant__ RetrievalScoresArgs a) {
   static_assert(kDim % 64 == 0);
@@ -87,36 +104,51 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
   const int64_t query_begin = segment.start - num_queries;
   const int j = index - chunk.first_segment;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const auto* slots = reinterpret_cast<const __nv_bfloat16*>(chunk.state + a.entry_index_offset);
-  const auto* staged =
-      static_cast<const __nv_bfloat16*>(a.staged_index) + int64_t{chunk.first_staged} * a.index_dim;
+  using Piece = KeyPiece<kInt8>;
+  const int64_t row_bytes =
+      kInt8 ? Int8RowBytes(/*heads=*/1, a.index_dim) : int64_t{a.index_dim} * 2;
+  const std::byte* slots = chunk.state + a.entry_index_offset;
+  const std::byte* staged =
+      static_cast<const std::byte*>(a.staged_index) + int64_t{chunk.first_staged} * row_bytes;
+  const auto row_of = [&](int64_t entry) {
+    return entry < a.shape.capacity ? slots + entry * row_bytes
+                                    : staged + (entry - a.shape.capacity) * row_bytes;
+  };
   constexpr int kGroups = kDim / 32;  // of 32 inner elements: 8 a lane of four
   constexpr int kTiles = kWarpEntries / 8;
   const bool one_tile = num_queries <= kTileQueries;
 
   const int64_t block_end = min(block_begin + kBlockEntries, num_entries);
   constexpr int64_t kRoundEntries = kWarps * kWarpEntries;
-  // The keys of the warp's entries of a round, as right factors; zero behind the last entry.
-  const auto load = [&](int round, uint4(&keys)[kTiles][kGroups]) {
+  // The keys of the warp's entries of a round; zero behind the last entry.
+  const auto load = [&](int round, typename Piece::Raw(&raw)[kTiles][kGroups]) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       const int64_t entry =
           block_begin + round * kRoundEntries + warp * kWarpEntries + n * 8 + lane / 4;
-      const __nv_bfloat16* row = entry < a.shape.capacity
-                                     ? slots + entry * a.index_dim
-                                     : staged + (entry - a.shape.capacity) * a.index_dim;
+      const std::byte* row = row_of(entry);
 #pragma unroll
       for (int g = 0; g < kGroups; ++g) {
         const int piece = g * 4 + lane % 4;
-        keys[n][g] = make_uint4(0, 0, 0, 0);
+        raw[n][g] = Piece::Zero();
         if (entry < block_end && piece * kPieceElements < a.index_dim) {
-          keys[n][g] = __ldcs(reinterpret_cast<const uint4*>(row) + piece);
+          raw[n][g] =
+              __ldcs(reinterpret_cast<const typename Piece::Raw*>(row + piece * Piece::kBytes));
         }
       }
     }
   };
-  uint4 keys[kTiles][kGroups], next[kTiles][kGroups];
-  load(0, keys);
+  // As right factors.
+  uint4 keys[kTiles][kGroups];
+  const auto take = [&](const typename Piece::Raw(&raw)[kTiles][kGroups]) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) keys[n][g] = Piece::Spread(raw[n][g]);
+    }
+  };
+  typename Piece::Raw next[kTiles][kGroups];
+  load(0, next);
   if (one_tile) {
     LoadQueries<kDim>(a, chunk, query_begin, num_queries, 0, queries);
     __syncthreads();
@@ -124,17 +156,22 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
   // All warps make the same number of rounds: they may meet at barriers within.
   const int num_rounds = static_cast<int>((block_end - block_begin - 1) / kRoundEntries) + 1;
   for (int round = 0; round < num_rounds; ++round) {
+    take(next);
     load(round + 1, next);
     const int64_t begin = block_begin + round * kRoundEntries + warp * kWarpEntries;
     // The first sixteen lanes bring out an entry each.
     const int64_t own = begin + lane / 8 * 8 + lane % 4 * 2 + lane / 4 % 2;
     int32_t born = 0, died = 0;
-    float log_gate = 0;
+    float log_gate = 0, key_scale = 1;
     if (lane < 16 && own < block_end) {
       const int64_t row = chunk.first_entry + own;
       born = a.born[row];
       died = a.died[row];
       log_gate = a.row_log_gate[row];
+      if constexpr (kInt8) {
+        key_scale = *reinterpret_cast<const float*>(row_of(own) +
+                                                    EntryScaleOffset(/*heads=*/1, a.index_dim));
+      }
     }
     float best[kTiles][2];
 #pragma unroll
@@ -184,16 +221,18 @@ __global__ void __launch_bounds__(kThreads, kDim <= 128 ? 2 : 1)
     }
     if (lane < 16 && own < block_end) {
       const bool alive = num_queries > 0 && born <= j && j < died;
-      const float score = alive ? a.temperature * most : 0.0f;
+      const float score = alive ? a.temperature * (most * key_scale) : 0.0f;
       a.score[index * a.stride + own] = score;
       a.key[index * a.stride + own] = alive ? score + log_gate : -INFINITY;
     }
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-      for (int g = 0; g < kGroups; ++g) keys[n][g] = next[n][g];
-    }
   }
+}
+
+template <int kDim>
+void Launch(const RetrievalScoresArgs& a, dim3 grid, Stream stream) {
+  const auto kernel = a.entry_type == EntryType::kInt8 ? RetrievalScoresKernel<kDim, true>
+                                                       : RetrievalScoresKernel<kDim, false>;
+  kernel<<<grid, kThreads, 0, stream>>>(a);
 }
 
 }  // namespace
@@ -216,11 +255,11 @@ absl::Status RetrievalScoresCuda(const RetrievalScoresArgs& a, Stream stream) {
                   a.batch.num_segments);
   if (grid.x == 0) return absl::OkStatus();
   if (a.index_dim <= 64) {
-    RetrievalScoresKernel<64><<<grid, kThreads, 0, stream>>>(a);
+    Launch<64>(a, grid, stream);
   } else if (a.index_dim <= 128) {
-    RetrievalScoresKernel<128><<<grid, kThreads, 0, stream>>>(a);
+    Launch<128>(a, grid, stream);
   } else {
-    RetrievalScoresKernel<256><<<grid, kThreads, 0, stream>>>(a);
+    Launch<256>(a, grid, stream);
   }
   return LaunchStatus("RetrievalScores");
 }

@@ -74,5 +74,10 @@ __device__ inline float SumLanes(float x, int lanes = 32) {
   for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(~0u, x, step);
   return x;
 }
+// The same for the largest.
+__device__ inline float MaxLanes(float x, int lanes = 32) {
+  for (int step = lanes / 2; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, step));
+  return x;
+}
 
 }  // namespace rasq

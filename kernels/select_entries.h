@@ -1,6 +1,6 @@
 // Exact top-k of the retrieval keys with a budget of its own for each segment.
-//   k = clamp(round(budget * (1 + gain * c)), 1, max_selected),
-//   c = entropy(softmax(key)) / log(live entries), in [0, 1]
+//   k = clamp(round(budget * factor * (1 + gain * c)), 1, max_selected),
+//   c = entropy(softmax(key)) / log(live entries), in [0, 1]; factor: budget_head.h, or 1
 // The k live entries of highest key are selected, but for those with key < floor, and stand in
 // order of position. Between equal keys the newer entry wins. Source: algorithm.md 3.
 #pragma once
@@ -49,6 +49,8 @@ struct SelectEntriesArgs {
   const float* row_log_gate;
   const int32_t* slot;       // [num_staged]
   const ReadPolicy* policy;  // [num_chunks]
+  const float* factor;       // [num_segments] of those that begin; null: 1
+  int32_t* budget;           // [num_segments]: k of those that begin; null: not told
   SelectionOffsets state;  // segments that do not begin take theirs from here; the last segment of
                            // each chunk leaves its own here, staged rows by the slot they got
   SelectedEntries selected;

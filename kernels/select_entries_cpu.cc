@@ -30,9 +30,9 @@ double Complexity(const float* key, const std::vector<int32_t>& live) {
   return std::clamp(entropy / std::log(static_cast<double>(live.size())), 0.0, 1.0);
 }
 
-int64_t BudgetOf(const ReadPolicy& policy, const float* key, const std::vector<int32_t>& live,
-                 int32_t max_selected) {
-  double budget = policy.budget;
+int64_t BudgetOf(const ReadPolicy& policy, float factor, const float* key,
+                 const std::vector<int32_t>& live, int32_t max_selected) {
+  double budget = double{factor} * policy.budget;
   if (policy.gain > 0) budget *= 1 + double{policy.gain} * Complexity(key, live);
   // Clamped before rounding: a large gain must not overflow.
   return std::llround(std::clamp<double>(budget, 1, max_selected));
@@ -51,7 +51,9 @@ void Choose(const SelectEntriesArgs& a, int64_t index) {
   for (int32_t i = 0; i < num_entries; ++i) {
     if (key[i] > -std::numeric_limits<float>::infinity()) live.push_back(i);
   }
-  const int64_t budget = BudgetOf(policy, key, live, a.shape.max_selected);
+  const float factor = a.factor != nullptr ? a.factor[index] : 1;
+  const int64_t budget = BudgetOf(policy, factor, key, live, a.shape.max_selected);
+  if (a.budget != nullptr) a.budget[index] = static_cast<int32_t>(budget);
   std::erase_if(live, [&](int32_t i) { return key[i] < policy.floor; });
   if (budget < static_cast<int64_t>(live.size())) {
     std::nth_element(live.begin(), live.begin() + budget, live.end(), [&](int32_t x, int32_t y) {

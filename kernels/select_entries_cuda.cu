@@ -125,9 +125,9 @@ __device__ double Complexity(const Candidates& candidates) {
   return complexity > 0 ? min(complexity, 1.0) : 0;  // 0 also for NaN: an infinite key
 }
 
-__device__ int32_t BudgetOf(const ReadPolicy& policy, const Candidates& candidates,
+__device__ int32_t BudgetOf(const ReadPolicy& policy, float factor, const Candidates& candidates,
                             int32_t max_selected) {
-  double budget = policy.budget;
+  double budget = double{factor} * policy.budget;
   if (policy.gain > 0) budget *= 1 + double{policy.gain} * Complexity(candidates);
   // Clamped before rounding: a large gain must not overflow.
   return static_cast<int32_t>(llround(min(max(budget, 1.0), static_cast<double>(max_selected))));
@@ -177,7 +177,9 @@ __device__ void Choose(const SelectEntriesArgs& a, const StreamChunk& c, const R
                               .position = a.row_position + c.first_entry,
                               .n = static_cast<int32_t>(a.shape.capacity + NumLeaving(c)),
                               .floor = policy.floor};
-  const int32_t budget = BudgetOf(policy, candidates, a.shape.max_selected);
+  const float factor = a.factor != nullptr ? a.factor[index] : 1;
+  const int32_t budget = BudgetOf(policy, factor, candidates, a.shape.max_selected);
+  if (a.budget != nullptr && thread == 0) a.budget[index] = budget;
   int32_t own_eligible = 0;
 #pragma unroll 4
   for (int32_t i = thread; i < candidates.n; i += kThreads) {

@@ -24,6 +24,7 @@
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/cluster_entries.h"
+#include "kernels/entry_rows.h"
 #include "kernels/select_entries.h"
 #include "kernels/stream_batch.h"
 
@@ -37,7 +38,7 @@ inline constexpr int32_t kLeastPartRows = 9;
 struct StreamAttentionArgs {
   StreamBatch batch;
   StreamShape shape;
-  DType element;          // of q, k, v, entries and out
+  DType element;          // of q, k, v and out
   int32_t num_heads;      // a multiple of num_kv_heads
   int32_t num_kv_heads;   //
   int32_t head_dim;       //
@@ -51,12 +52,13 @@ struct StreamAttentionArgs {
   const float* sink_rotation;  // [num_segments, sink_rows, head_dim]
   // Memory; layers without it, and shapes of capacity 0, have reads_memory = false and nulls below.
   bool reads_memory;
+  EntryType entry_type;          //
   int32_t compressed_dim;        // d_c
   const float* memory_rotation;  // [num_segments, head_dim], at the memory's position
   SelectedEntries selected;      //
-  int64_t entry_k_offset;        // in the state: [capacity, num_kv_heads, compressed_dim]
-  int64_t entry_v_offset;
-  const void* staged_k;  // [num_staged, num_kv_heads, compressed_dim]
+  int64_t entry_k_offset;        // in the state: [capacity] rows of entry_rows.h, [num_kv_heads,
+  int64_t entry_v_offset;        // compressed_dim] each
+  const void* staged_k;          // [num_staged] such rows
   const void* staged_v;
   const void* key_up;         // P_k^+ [num_kv_heads, head_dim, compressed_dim], of `element`
   const void* value_up;       // P_v^+

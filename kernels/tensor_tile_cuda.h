@@ -34,7 +34,11 @@ __device__ inline void CopyPieceAsync(void* to, const void* from) {
                "r"(bytes)
                : "memory");
 }
-// The same of 4 bytes.
+// The same of 8 and of 4 bytes, none of them null.
+__device__ inline void CopyHalfPieceAsync(void* to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(SharedAddress(to)), "l"(from)
+               : "memory");
+}
 __device__ inline void CopyWordAsync(void* to, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(SharedAddress(to)), "l"(from)
                : "memory");

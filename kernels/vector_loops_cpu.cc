@@ -31,7 +31,19 @@ HWY_INLINE V LoadFloats(const bfloat16* p) {
   return hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
 }
 
+HWY_INLINE V LoadFloats(const int8_t* p) {
+  const hn::Rebind<int32_t, D> d32;
+  return hn::ConvertTo(D(), hn::PromoteTo(d32, hn::LoadU(hn::Rebind<int8_t, D>(), p)));
+}
+
 HWY_INLINE void StoreFloats(V v, float* p) { hn::StoreU(v, D(), p); }
+
+// Rounds to nearest even; a NaN becomes the least number.
+HWY_INLINE void StoreFloats(V v, int8_t* p) {
+  const hn::Rebind<int8_t, D> d8;
+  v = hn::Min(hn::Max(v, hn::Set(D(), -127.0f)), hn::Set(D(), 127.0f));
+  hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(v)), d8, p);
+}
 
 // Rounds to nearest even, as ToBfloat16 does; NaNs are kept apart, since rounding may carry one
 // with a full mantissa into another value.
@@ -145,6 +157,31 @@ void ScaleImpl(const float* x, float scale, Y* y, int64_t n) {
 }
 void ScaleToFloats(const float* x, float s, float* y, int64_t n) { ScaleImpl(x, s, y, n); }
 void ScaleToHalves(const float* x, float s, bfloat16* y, int64_t n) { ScaleImpl(x, s, y, n); }
+
+float MaxAbsImpl(const float* x, int64_t n) {
+  const int64_t step = hn::Lanes(D());
+  V most = hn::Zero(D());
+  int64_t i = 0;
+  for (; i + step <= n; i += step) most = hn::Max(most, hn::Abs(LoadFloats(x + i)));
+  if (i < n) most = hn::Max(most, hn::Abs(LoadSome(x + i, n - i)));
+  return hn::GetLane(hn::MaxOfLanes(D(), most));
+}
+
+void QuantizeImpl(const float* x, float inverse, int8_t* q, int64_t n) {
+  ScaleImpl(x, inverse, q, n);
+}
+
+template <typename Y>
+void DequantizeImpl(const int8_t* q, float scale, Y* y, int64_t n) {
+  const V s = hn::Set(D(), scale);
+  Map(q, y, n, [s](V a) { return hn::Mul(a, s); });
+}
+void DequantizeToFloats(const int8_t* q, float s, float* y, int64_t n) {
+  DequantizeImpl(q, s, y, n);
+}
+void DequantizeToHalves(const int8_t* q, float s, bfloat16* y, int64_t n) {
+  DequantizeImpl(q, s, y, n);
+}
 
 template <typename Y>
 void WeighImpl(const float* x, float scale, const float* weight, Y* y, int64_t n) {
@@ -339,6 +376,10 @@ HWY_EXPORT(AddRowsOfHalves);
 HWY_EXPORT(MaxIntoImpl);
 HWY_EXPORT(ScaleToFloats);
 HWY_EXPORT(ScaleToHalves);
+HWY_EXPORT(MaxAbsImpl);
+HWY_EXPORT(QuantizeImpl);
+HWY_EXPORT(DequantizeToFloats);
+HWY_EXPORT(DequantizeToHalves);
 HWY_EXPORT(WeighToFloats);
 HWY_EXPORT(WeighToHalves);
 HWY_EXPORT(SiluToFloats);
@@ -354,6 +395,16 @@ void Convert(const bfloat16* from, float* to, int64_t n) {
 }
 void Convert(const float* from, bfloat16* to, int64_t n) {
   HWY_DYNAMIC_DISPATCH(ToHalves)(from, to, n);
+}
+float MaxAbs(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(MaxAbsImpl)(x, n); }
+void Quantize(const float* x, float inverse, int8_t* q, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(QuantizeImpl)(x, inverse, q, n);
+}
+void Dequantize(const int8_t* q, float scale, float* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(DequantizeToFloats)(q, scale, y, n);
+}
+void Dequantize(const int8_t* q, float scale, bfloat16* y, int64_t n) {
+  HWY_DYNAMIC_DISPATCH(DequantizeToHalves)(q, scale, y, n);
 }
 float Dot(const float* a, const float* b, int64_t n) {
   return HWY_DYNAMIC_DISPATCH(DotImpl)(a, b, n);

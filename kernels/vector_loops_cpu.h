@@ -12,6 +12,14 @@ namespace rasq {
 void Convert(const bfloat16* from, float* to, int64_t n);
 void Convert(const float* from, bfloat16* to, int64_t n);
 
+// The largest |x|; 0 if n is 0.
+float MaxAbs(const float* x, int64_t n);
+// q = x * inverse to the nearest integer, ties to even, within [-127, 127]; and back, y = q *
+// scale.
+void Quantize(const float* x, float inverse, int8_t* q, int64_t n);
+void Dequantize(const int8_t* q, float scale, float* y, int64_t n);
+void Dequantize(const int8_t* q, float scale, bfloat16* y, int64_t n);
+
 float Dot(const float* a, const float* b, int64_t n);
 
 void Add(const float* a, const float* b, float* sum, int64_t n);

@@ -30,6 +30,7 @@ constexpr size_t kMaxPageTokenBytes = 1024;
 constexpr int64_t kMaxTtlSeconds = int64_t{10} * 366 * 24 * 3600;
 constexpr double kMaxHalfLifeTokens = 1e15;
 constexpr double kMaxBudgetGain = 1e6;
+constexpr double kMaxScoreFloor = 1e30;
 
 absl::StatusOr<absl::Duration> TtlFromProto(const google::protobuf::Duration& ttl) {
   RASQ_RETURN_IF_ERROR(
@@ -68,6 +69,12 @@ absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& option
       CheckRange("options.replacement_noise", options.replacement_noise(), 0.0, 1.0));
   result.budget_tokens = options.retrieval_budget_tokens();
   result.budget_gain = options.retrieval_budget_gain();
+  if (options.has_retrieval_score_floor()) {
+    RASQ_RETURN_IF_ERROR(CheckRange("options.retrieval_score_floor",
+                                    options.retrieval_score_floor(), -kMaxScoreFloor,
+                                    kMaxScoreFloor));
+    result.score_floor = options.retrieval_score_floor();
+  }
   result.half_life_tokens = options.half_life_tokens();
   result.replacement_noise = options.replacement_noise();
   result.seed = options.seed();

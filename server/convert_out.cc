@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "absl/time/time.h"
 #include "server/convert.h"
 
@@ -61,6 +63,9 @@ v1::Session ToProto(const SessionInfo& session) {
   SetDuration(session.options.ttl, *options.mutable_ttl());
   options.set_retrieval_budget_tokens(session.options.budget_tokens);
   options.set_retrieval_budget_gain(session.options.budget_gain);
+  if (std::isfinite(session.options.score_floor)) {
+    options.set_retrieval_score_floor(session.options.score_floor);
+  }
   options.set_half_life_tokens(session.options.half_life_tokens);
   options.set_replacement_noise(session.options.replacement_noise);
   options.set_seed(session.options.seed);
@@ -138,12 +143,14 @@ v1::GetModelResponse ToProto(const ModelInfo& model) {
   proto.set_window_tokens(model.window_tokens);
   proto.set_segment_tokens(model.segment_tokens);
   proto.set_buffer_capacity_tokens(model.capacity_tokens);
+  proto.set_retrieval_budget_tokens(model.budget_tokens);
   proto.set_max_retrieval_budget_tokens(model.max_budget_tokens);
   proto.set_session_state_bytes(model.session_state_bytes);
   proto.set_session_slots(model.session_slots);
   proto.set_device(model.device);
   proto.set_server_version(RASQ_VERSION);
   proto.set_dtype(model.dtype);
+  proto.set_entry_type(model.entry_type);
   return proto;
 }
 

@@ -59,11 +59,11 @@ void PrintCapacity(const rasq::EngineGroup& group) {
     const rasq::ModelInfo& own = group.engine(i).model();
     const rasq::EngineStats stats = group.engine(i).Stats();
     std::printf(
-        "device %s, dtype %s, weights %.1f MiB, workspace %.1f MiB, "
+        "device %s, dtype %s, entries in %s, weights %.1f MiB, workspace %.1f MiB, "
         "capacity %d sessions of %lld bytes and %d working copies, states %.1f MiB, "
         "total %.1f MiB\n",
-        own.device.c_str(), own.dtype.c_str(), Mebibytes(stats.weight_bytes),
-        Mebibytes(stats.workspace_bytes), own.session_slots,
+        own.device.c_str(), own.dtype.c_str(), own.entry_type.c_str(),
+        Mebibytes(stats.weight_bytes), Mebibytes(stats.workspace_bytes), own.session_slots,
         static_cast<long long>(own.session_state_bytes), stats.work_slots,
         Mebibytes(stats.session_bytes),
         Mebibytes(stats.weight_bytes + stats.workspace_bytes + stats.session_bytes));

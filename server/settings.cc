@@ -217,6 +217,11 @@ const std::vector<Setting>& Settings() {
       Number<int32_t>("Capacity", "buffer-capacity-tokens", "TOKENS",
                       "Entries of each session's rotating buffer; 0: the model's.", 0, kMax32,
                       RASQ_MEMBER(server.engine.capacity_tokens)),
+      Choice<EntryType>("Capacity", "entry-type",
+                        {{"auto", EntryType::kElement}, {"int8", EntryType::kInt8}},
+                        "How the buffer's entries are stored: auto, in the dtype; int8, in about "
+                        "half the bytes of bfloat16, each with a scale.",
+                        RASQ_MEMBER(server.engine.entry_type)),
       Number<int32_t>("Capacity", "max-batch-tokens", "TOKENS",
                       "Rows of one step: more is faster appending, less is steadier generation; 0: "
                       "512 on the processor, 4096 on a GPU.",

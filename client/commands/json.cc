@@ -68,10 +68,13 @@ Json ToJson(const v1::GetModelResponse& m) {
           {"window_tokens", m.window_tokens()},
           {"segment_tokens", m.segment_tokens()},
           {"buffer_capacity_tokens", m.buffer_capacity_tokens()},
+          {"retrieval_budget_tokens", m.retrieval_budget_tokens()},
           {"max_retrieval_budget_tokens", m.max_retrieval_budget_tokens()},
           {"session_state_bytes", m.session_state_bytes()},
           {"session_slots", m.session_slots()},
           {"device", m.device()},
+          {"dtype", m.dtype()},
+          {"entry_type", m.entry_type()},
           {"server_version", m.server_version()}};
 }
 

@@ -43,7 +43,8 @@ struct CreateFlags {
   std::optional<std::string> strategy;
   std::optional<absl::Duration> ttl;
   std::optional<int64_t> retrieval_budget_tokens, seed, priority;
-  std::optional<double> retrieval_budget_gain, half_life_tokens, replacement_noise;
+  std::optional<double> retrieval_budget_gain, retrieval_score_floor, half_life_tokens,
+      replacement_noise;
   std::vector<std::string> labels;
 
   void AddTo(FlagSet* flags) {
@@ -51,6 +52,7 @@ struct CreateFlags {
     flags->Add("ttl", 0, &ttl, "DURATION such as 30m: idle time after which it is deleted");
     flags->Add("retrieval-budget-tokens", 0, &retrieval_budget_tokens, "N tokens read from memory");
     flags->Add("retrieval-budget-gain", 0, &retrieval_budget_gain, "X, more for hard queries");
+    flags->Add("retrieval-score-floor", 0, &retrieval_score_floor, "X, what scores less is unread");
     flags->Add("half-life-tokens", 0, &half_life_tokens, "N, how fast old context loses priority");
     flags->Add("replacement-noise", 0, &replacement_noise, "X from 0 to 1 in what is forgotten");
     flags->Add("seed", 0, &seed, "N of replacement and sampling");
@@ -71,6 +73,9 @@ struct CreateFlags {
     }
     // Zero would switch the gain off: negative asks for the model's.
     options.set_retrieval_budget_gain(retrieval_budget_gain.value_or(-1));
+    if (retrieval_score_floor.has_value()) {
+      options.set_retrieval_score_floor(*retrieval_score_floor);
+    }
     options.set_half_life_tokens(half_life_tokens.value_or(0));
     options.set_replacement_noise(replacement_noise.value_or(0));
     options.set_seed(seed.value_or(0));

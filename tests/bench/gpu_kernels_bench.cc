@@ -299,9 +299,11 @@ void BenchStreams(World& w, const char* step, bool decode, const Table& table) {
   const auto bench_attention = [&](const char* name) {
     const double seconds = Time(ops, [&] { return ops.StreamAttention(attention); });
     if (decode) {
+      const auto entry_bytes = static_cast<double>(
+          EntryRowBytes(attention.entry_type, ops.element(), m.num_kv_heads, r.compressed_dim));
       const double bytes =
           static_cast<double>(rows) *
-          (exact * 2.0 * kv * size + shape.max_selected * 2.0 * entry * size + 2.0 * q * size);
+          (exact * 2.0 * kv * size + shape.max_selected * 2.0 * entry_bytes + 2.0 * q * size);
       table.Bytes(step, name, seconds, bytes);
     } else {
       const double flops =
@@ -312,6 +314,10 @@ void BenchStreams(World& w, const char* step, bool decode, const Table& table) {
     }
   };
   bench_attention("attention");
+  // The same bytes as rows in int8: any bits will do.
+  attention.entry_type = EntryType::kInt8;
+  bench_attention("attention int8 entries");
+  attention.entry_type = EntryType::kElement;
   // The rate is of the same bytes, read or not. Entries and queries are random, which is the worst
   // case: heads choose clusters of their own.
   attention.clusters = BenchClusters(w, step, attention, table);
@@ -380,32 +386,40 @@ void BenchStreams(World& w, const char* step, bool decode, const Table& table) {
   // walk's latency.
   table.Bytes(step, "replace_entries", Time(ops, [&] { return ops.ReplaceEntries(replace); }),
               static_cast<double>(w.entries) * 44);
-  const RetrievalScoresArgs scores{.batch = w.batch,
-                                   .shape = shape,
-                                   .index_dim = r.index_dim,
-                                   .element = ops.element(),
-                                   .temperature = 5,
-                                   .query_ring_offset = retrieval.ring_query,
-                                   .query = memory.Random(rows * r.index_dim, 0.1f),
-                                   .entry_index_offset = retrieval.entry_index,
-                                   .staged_index = memory.Random(staged * r.index_dim, 0.1f),
-                                   .born = born,
-                                   .died = died,
-                                   .row_log_gate = row_log_gate,
-                                   .score = score,
-                                   .key = key,
-                                   .stride = stride};
-  const double scores_seconds = Time(ops, [&] { return ops.RetrievalScores(scores); });
-  // Of each entry, slot or staged: its key and three words are read, two written; and the queries.
-  const double per_entry = r.index_dim * size + 20.0;
-  if (decode) {
+  RetrievalScoresArgs scores{.batch = w.batch,
+                             .shape = shape,
+                             .index_dim = r.index_dim,
+                             .element = ops.element(),
+                             .temperature = 5,
+                             .query_ring_offset = retrieval.ring_query,
+                             .query = memory.Random(rows * r.index_dim, 0.1f),
+                             .entry_index_offset = retrieval.entry_index,
+                             .staged_index = memory.Random(staged * r.index_dim, 0.1f),
+                             .born = born,
+                             .died = died,
+                             .row_log_gate = row_log_gate,
+                             .score = score,
+                             .key = key,
+                             .stride = stride};
+  const auto bench_scores = [&](const char* name) {
+    const double seconds = Time(ops, [&] { return ops.RetrievalScores(scores); });
+    if (!decode) {
+      table.Flops(step, name, seconds,
+                  2.0 * static_cast<double>(segments) * shape.capacity * r.segment * r.index_dim);
+      return;
+    }
+    // Of each entry, slot or staged: its key and three words are read, two written; and the
+    // queries.
+    const double per_entry =
+        static_cast<double>(EntryRowBytes(scores.entry_type, ops.element(), 1, r.index_dim)) + 20.0;
     table.Bytes(
-        step, "retrieval_scores", scores_seconds,
+        step, name, seconds,
         w.entries * per_entry + static_cast<double>(segments * r.segment * r.index_dim * size));
-  } else {
-    table.Flops(step, "retrieval_scores", scores_seconds,
-                2.0 * static_cast<double>(segments) * shape.capacity * r.segment * r.index_dim);
-  }
+  };
+  bench_scores("retrieval_scores");
+  scores.entry_type = EntryType::kInt8;
+  bench_scores("retrieval_scores int8");
+  scores.entry_type = EntryType::kElement;
   table.Bytes(step, "select_entries",
               Time(ops,
                    [&] {
@@ -422,23 +436,28 @@ void BenchStreams(World& w, const char* step, bool decode, const Table& table) {
                                                .selected = selected});
                    }),
               static_cast<double>(segments) * (shape.capacity * 4.0 + shape.max_selected * 60.0));
-  const CompressEntriesArgs compress{.batch = w.batch,
-                                     .shape = shape,
-                                     .element = ops.element(),
-                                     .num_kv_heads = m.num_kv_heads,
-                                     .head_dim = m.head_dim,
-                                     .compressed_dim = r.compressed_dim,
-                                     .rotation = memory.Floats(staged * m.head_dim, 0.7f),
-                                     .ring_k_offset = layer.ring_k,
-                                     .ring_v_offset = layer.ring_v,
-                                     .k = ks,
-                                     .v = vs,
-                                     .key_down = up,
-                                     .value_down = up,
-                                     .staged_k = staged_k,
-                                     .staged_v = staged_v};
+  CompressEntriesArgs compress{.batch = w.batch,
+                               .shape = shape,
+                               .element = ops.element(),
+                               .num_kv_heads = m.num_kv_heads,
+                               .head_dim = m.head_dim,
+                               .compressed_dim = r.compressed_dim,
+                               .rotation = memory.Floats(staged * m.head_dim, 0.7f),
+                               .ring_k_offset = layer.ring_k,
+                               .ring_v_offset = layer.ring_v,
+                               .k = ks,
+                               .v = vs,
+                               .key_down = up,
+                               .value_down = up,
+                               .staged_k = staged_k,
+                               .staged_v = staged_v};
   table.Bytes(step, "compress_entries", Time(ops, [&] { return ops.CompressEntries(compress); }),
               static_cast<double>(staged) * 2 * (kv + entry) * size);
+  compress.entry_type = EntryType::kInt8;
+  table.Bytes(step, "compress_entries int8",
+              Time(ops, [&] { return ops.CompressEntries(compress); }),
+              static_cast<double>(staged) * 2 *
+                  static_cast<double>(kv * size + Int8RowBytes(m.num_kv_heads, r.compressed_dim)));
   table.Bytes(step, "commit_rows",
               Time(ops,
                    [&] {

@@ -84,7 +84,7 @@ TEST(ServerProgramTest, SaysWhereItListensAndEndsWell) {
                      "--max-sessions=2", "--model", Model()});
     const std::string& text = program.ReadUntil("listening on ");
     EXPECT_THAT(text, ContainsRegex("capacity 2 sessions of [0-9]+ bytes and 4 working copies"));
-    EXPECT_THAT(text, ContainsRegex("device cpu, dtype [a-z0-9]+, weights "));
+    EXPECT_THAT(text, ContainsRegex("device cpu, dtype [a-z0-9]+, entries in [a-z0-9]+, weights "));
     EXPECT_THAT(text, ContainsRegex("\nmetrics on 127\\.0\\.0\\.1:[0-9]+\n"));
     EXPECT_THAT(text, ContainsRegex("\nlistening on 127\\.0\\.0\\.1:[0-9]+\n"));
     program.Signal(signal);

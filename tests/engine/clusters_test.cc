@@ -91,7 +91,9 @@ TEST_P(ClustersTest, ParallelEqualsSequential) {
   EXPECT_EQ(LogitsOf(harness, tokens, 384), LogitsOf(harness, tokens, 16));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ClustersTest, ::testing::Values("float32", "bfloat16", "cuda"),
+INSTANTIATE_TEST_SUITE_P(All, ClustersTest,
+                         ::testing::Values("float32", "float32_int8", "bfloat16", "cuda",
+                                           "cuda_int8"),
                          testing::BackendName);
 
 // Without clusters a state has no room for them, nor where no segment reads enough.

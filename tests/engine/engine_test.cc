@@ -55,6 +55,7 @@ TEST_F(EngineTest, ModelAndDefaults) {
   EXPECT_EQ(model.vocab, 8192);
   EXPECT_EQ(model.capacity_tokens, 1024);
   EXPECT_EQ(model.session_slots, 8);
+  EXPECT_EQ(model.entry_type, "float32");
   const SessionInfo session = *engine_->CreateSession({});
   EXPECT_EQ(session.options.strategy, Strategy::kRasq);
   EXPECT_EQ(session.options.budget_tokens, 128);

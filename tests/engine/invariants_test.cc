@@ -53,11 +53,14 @@ std::vector<double> Logprobs(const Answer& answer) {
 }
 
 using InvariantsTest = testing::BackendTest;
-INSTANTIATE_TEST_SUITE_P(All, InvariantsTest, ::testing::Values("float32", "bfloat16", "cuda"),
+INSTANTIATE_TEST_SUITE_P(All, InvariantsTest,
+                         ::testing::Values("float32", "bfloat16", "bfloat16_int8", "cuda",
+                                           "cuda_int8"),
                          testing::BackendName);
 // Those that no rounding touches, and long ones: once a device.
 using DevicesTest = testing::BackendTest;
-INSTANTIATE_TEST_SUITE_P(All, DevicesTest, ::testing::Values("float32", "cuda"),
+INSTANTIATE_TEST_SUITE_P(All, DevicesTest,
+                         ::testing::Values("float32", "float32_int8", "cuda", "cuda_int8"),
                          testing::BackendName);
 
 // 1. The same text in any messages gives the same state: next tokens and log-probabilities are

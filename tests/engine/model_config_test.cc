@@ -231,6 +231,27 @@ TEST(MemoryConfigTest, ReadsClusters) {
   EXPECT_EQ(memory->cluster_min_entries, 6);
 }
 
+TEST(MemoryConfigTest, BudgetHead) {
+  const auto parse = [](const json& patch) {
+    json config = Memory();
+    config.merge_patch(patch);
+    const auto memory = ParseMemoryConfig(config.dump(), ParseOk(Qwen3()));
+    EXPECT_TRUE(memory.ok()) << memory.status();
+    return memory.ok() ? *memory : MemoryConfig();
+  };
+  const MemoryConfig without = parse(json::object());
+  EXPECT_FALSE(without.has_budget_head());
+  EXPECT_EQ(without.max_budget, 8);
+  EXPECT_EQ(without.score_floor, -INFINITY);
+  const MemoryConfig head = parse({{"budget_factors", {0.25, 1, 2.3}}, {"score_floor", -7.5}});
+  EXPECT_EQ(head.budget_factors, (std::vector<float>{0.25f, 1, 2.3f}));
+  EXPECT_EQ(head.max_budget, 18);  // 8 * 2.3 = 18.4
+  EXPECT_EQ(head.score_floor, -7.5f);
+  // All factors below one: no segment reads as many as b0.
+  EXPECT_EQ(parse({{"budget_factors", {0.25, 0.5}}}).max_budget, 4);
+  EXPECT_EQ(parse({{"budget_factors", {4}}, {"max_retrieval_budget_tokens", 20}}).max_budget, 20);
+}
+
 class MemoryConfigFaultTest : public testing::TestWithParam<Fault> {};
 
 TEST_P(MemoryConfigFaultTest, IsNamed) {
@@ -258,6 +279,13 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"LayerRange", R"({"retrieval_layers": [4]})", "retrieval_layers=4"},
         Fault{"IndexDim", R"({"retrieval_dim": 1000000})", "retrieval_dim=1000000"},
         Fault{"CompressedDim", R"({"compressed_dim": 8.5})", "compressed_dim=8.5"},
+        Fault{"NoFactors", R"({"budget_factors": []})", "budget_factors"},
+        Fault{"FactorZero", R"({"budget_factors": [1, 0]})", "budget_factors=0"},
+        Fault{"FactorText", R"({"budget_factors": ["1"]})", "budget_factors"},
+        Fault{"FactorLarge", R"({"budget_factors": [1025]})", "budget_factors=1025"},
+        Fault{"MaxBudget", R"({"max_retrieval_budget_tokens": 0})",
+              "max_retrieval_budget_tokens=0"},
+        Fault{"ScoreFloor", R"({"score_floor": "low"})", "score_floor"},
         Fault{"Clusters", R"({"clusters": 65})", "clusters=65"},
         Fault{"ReadClusters", R"({"read_clusters": 0})", "read_clusters=0"},
         Fault{"ClusterMinEntries", R"({"cluster_min_entries": -1})", "cluster_min_entries=-1"}),

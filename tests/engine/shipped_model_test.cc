@@ -105,7 +105,9 @@ TEST_P(ShippedModelTest, AnswersAsReference) {
   EXPECT_EQ(same_answers, asked);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ShippedModelTest, ::testing::Values("float32", "bfloat16", "cuda"),
+INSTANTIATE_TEST_SUITE_P(All, ShippedModelTest,
+                         ::testing::Values("float32", "float32_int8", "bfloat16", "bfloat16_int8",
+                                           "cuda", "cuda_int8"),
                          testing::BackendName);
 
 }  // namespace

@@ -152,6 +152,23 @@ TEST_P(SnapshotTest, AnotherConfigurationIsRefused) {
   EXPECT_FALSE(group_->GetSession("b").ok());
 }
 
+TEST_P(SnapshotTest, EntriesOfAnotherTypeAreRefused) {
+  MakeSession("a");
+  ASSERT_TRUE(Snapshot(*group_, {.session = "a", .snapshot_id = "one"}).ok());
+  options_.entry_type = EntryType::kInt8;
+  group_ = Start();
+  const SessionOr refused = Restore(*group_, {.snapshot = "one", .session_id = "b"});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(
+      std::string(refused.status().message()),
+      HasSubstr("snapshot_id=one: entry_type=" + group_->model().dtype + ", this server has int8"));
+  // Its own it takes.
+  MakeSession("c");
+  ASSERT_TRUE(Snapshot(*group_, {.session = "c", .snapshot_id = "two"}).ok());
+  ASSERT_TRUE(Restore(*group_, {.snapshot = "two", .session_id = "d"}).ok());
+  EXPECT_EQ(NextTokens(*group_, "d", 16), NextTokens(*group_, "c", 16));
+}
+
 // Flips a byte, or cuts the file there.
 void Damage(const std::string& path, int64_t at, bool cut) {
   if (cut) {

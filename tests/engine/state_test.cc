@@ -57,6 +57,26 @@ TEST(StateLayoutTest, BytesOfTheShapes) {
   }
 }
 
+// README.md tells these numbers.
+TEST(StateLayoutTest, BytesInInt8) {
+  for (const auto& [name, bytes] :
+       {std::pair("default", 3'274'240), std::pair("llama-3.1-8b-shape", 122'292'992)}) {
+    const auto checkpoint =
+        Checkpoint::Open(testing::SourcePath(std::string("models/") + name), LoadFormat::kDummy);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    MemoryConfig memory = (*checkpoint)->memory();
+    memory.entry_type = EntryType::kInt8;
+    const auto layout =
+        MakeStateLayout(Strategy::kRasq, (*checkpoint)->model(), memory, DType::kBfloat16, 0);
+    ASSERT_TRUE(layout.ok()) << layout.status();
+    EXPECT_EQ(layout->bytes, bytes) << name;
+    EXPECT_EQ(layout->entry_type, EntryType::kInt8);
+    const auto window =
+        MakeStateLayout(Strategy::kWindow, (*checkpoint)->model(), memory, DType::kBfloat16, 0);
+    EXPECT_EQ(window->entry_type, EntryType::kElement);  // it has none
+  }
+}
+
 TEST(SlotPoolTest, AsManyAsFit) {
   SlotRoom room{.free_bytes = 1000, .reserve_bytes = 100, .other_bytes = 250, .slot_bytes = 200};
   EXPECT_EQ(*SlotsThatFit(room), 3);

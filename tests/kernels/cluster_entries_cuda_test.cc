@@ -14,6 +14,7 @@ namespace {
 
 struct Case {
   int32_t max_selected, compressed, clusters, kv_heads = 2, rounds = 2, min_entries = 13;
+  EntryType entry_type = EntryType::kElement;
 };
 
 ClusterCase WorldOf(const Case& test) {
@@ -24,7 +25,8 @@ ClusterCase WorldOf(const Case& test) {
           .compressed = test.compressed,
           .clusters = test.clusters,
           .min_entries = test.min_entries,
-          .chunks = ClusterWorld::RaggedChunks()};
+          .chunks = ClusterWorld::RaggedChunks(),
+          .entry_type = test.entry_type};
 }
 
 class ClusterEntriesCudaTest : public ::testing::Test {
@@ -35,7 +37,8 @@ class ClusterEntriesCudaTest : public ::testing::Test {
   static void ExpectTwins(const Case& test) {
     SCOPED_TRACE(::testing::Message()
                  << test.max_selected << " entries of " << test.compressed << ", " << test.clusters
-                 << " clusters, " << test.rounds << " rounds");
+                 << " clusters, " << test.rounds << " rounds, entries in "
+                 << Name(test.entry_type, DType::kBfloat16));
     ClusterWorld world(WorldOf(test));
     Arrays arrays(*Gpu());
     const GpuBatch gpu(arrays, world.builder(), world.states());
@@ -98,6 +101,19 @@ TEST_F(ClusterEntriesCudaTest, LargeSelections) {
   ExpectTwins({.max_selected = 1000, .compressed = 128, .clusters = 32});
   ExpectTwins({.max_selected = 16384, .compressed = 8, .clusters = 64, .kv_heads = 1});
   ExpectTwins({.max_selected = 16384, .compressed = 128, .clusters = 64, .kv_heads = 1});
+}
+
+// Keys in shared memory and keys that do not fit it.
+TEST_F(ClusterEntriesCudaTest, Int8Entries) {
+  for (const int32_t max_selected : {70, 300, 2000}) {
+    for (const int32_t compressed : {8, 40, 128}) {
+      ExpectTwins({.max_selected = max_selected,
+                   .compressed = compressed,
+                   .clusters = 17,
+                   .entry_type = EntryType::kInt8});
+      if (HasFatalFailure()) return;
+    }
+  }
 }
 
 TEST_F(ClusterEntriesCudaTest, ArgumentErrors) {

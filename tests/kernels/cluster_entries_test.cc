@@ -69,7 +69,10 @@ TEST(ClusterEntriesTest, EqualKeysShareTheFirstCluster) {
 // More clusters than entries, staged entries, several streams and heads: the parts' sizes add up,
 // means are those of their entries, and each entry is in the nearest cluster of the round before.
 TEST(ClusterEntriesTest, MeansAreOfTheirEntries) {
-  for (const DType type : {DType::kFloat32, DType::kBfloat16}) {
+  for (const auto& [type, entry_type] : {std::pair(DType::kFloat32, EntryType::kElement),
+                                         std::pair(DType::kBfloat16, EntryType::kElement),
+                                         std::pair(DType::kFloat32, EntryType::kInt8),
+                                         std::pair(DType::kBfloat16, EntryType::kInt8)}) {
     for (const int32_t clusters : {1, 7, 64}) {
       ClusterWorld world({.type = type,
                           .capacity = 90,
@@ -78,14 +81,16 @@ TEST(ClusterEntriesTest, MeansAreOfTheirEntries) {
                           .compressed = 13,
                           .clusters = clusters,
                           .min_entries = 10,
-                          .chunks = ClusterWorld::RaggedChunks()});
+                          .chunks = ClusterWorld::RaggedChunks(),
+                          .entry_type = entry_type});
       ThreadPool pool(2);
       const absl::Status status = ClusterEntriesCpu(world.Args(), pool);
       ASSERT_TRUE(status.ok()) << status;
       for (int32_t s = 0; s < world.batch().num_segments; ++s) {
         for (int32_t h = 0; h < 3; ++h) {
-          SCOPED_TRACE(::testing::Message() << clusters << " clusters, segment " << s << " head "
-                                            << h << " " << Name(type));
+          SCOPED_TRACE(::testing::Message()
+                       << clusters << " clusters, segment " << s << " head " << h << " "
+                       << Name(type) << " entries in " << Name(entry_type, type));
           if (!world.HasClusters(s)) {
             EXPECT_TRUE(world.IsUntouched(s)) << "segment without clusters of its own";
             continue;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/index_tokens.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/gpu_batches.h"
 
 namespace rasq {
@@ -95,6 +96,51 @@ TEST(IndexTokensCudaTest, MatchesCpu) {
           // Growth reaches 90 and noise 40; the gate's ulps as above.
           ASSERT_NEAR(got[t], priority[t], std::abs(log_gate[t]) * 0x1p-21 + 130 * 0x1p-50) << t;
         }
+      }
+    }
+  }
+}
+
+TEST(IndexTokensCudaTest, Int8KeysMatchCpu) {
+  RASQ_NEEDS_GPU();
+  std::byte state[1];
+  BatchBuilder builder(kShape);
+  builder.Add({.first_position = 0, .segment_rows = {16, 3}}, state);
+  builder.Add({.first_position = 77, .segment_rows = {1}}, state);
+  const int64_t rows = builder.Batch().num_rows;
+  for (const int32_t dim : {1, 33, 64, 300}) {
+    std::vector<float> projected = RandomFloats((rows + GpuBatch::kPadding) * 2 * dim, 1, 30);
+    for (int32_t i = 0; i < 2 * dim; ++i) projected[3 * 2 * dim + i] = 0;
+    const EntryFormat int8{EntryType::kInt8, kType, 1, dim};
+    Elements query(kType, rows * dim);
+    std::vector<std::byte> want(rows * int8.row_bytes());
+    IndexTokensArgs args{.batch = builder.Batch(),
+                         .projected = projected.data(),
+                         .projected_stride = 2 * dim,
+                         .index_dim = dim,
+                         .query = query.data(),
+                         .key = want.data(),
+                         .element = kType,
+                         .entry_type = EntryType::kInt8};
+    ThreadPool pool(1);
+    ASSERT_TRUE(IndexTokensCpu(args, pool).ok());
+    Arrays arrays(*Gpu());
+    const GpuBatch on_gpu(arrays, builder, testing::RandomStates(2, 1));
+    args.batch = on_gpu.batch;
+    args.projected = arrays.Put(projected);
+    DeviceArray& got_query = arrays.Poisoned(args.batch.num_rows * dim * 2);
+    DeviceArray& got_key = arrays.Poisoned(args.batch.num_rows * int8.row_bytes());
+    args.query = got_query.data();
+    args.key = got_key.data();
+    ASSERT_TRUE(Gpu()->IndexTokens(args).ok());
+    const std::vector<std::byte> got = got_key.ToHost();
+    for (int64_t row = 0; row < rows; ++row) {
+      // A length is a sum in another order: a scale differs by some ulps, and a number that lies
+      // between two steps may go to the other one.
+      const float scale = int8.Scale(want.data(), row, 0);
+      ASSERT_NEAR(int8.Scale(got.data(), row, 0), scale, scale * 0x1p-20f) << row;
+      for (int64_t i = 0; i < dim; ++i) {
+        ASSERT_NEAR(int8.Quantum(got.data(), row, 0, i), int8.Quantum(want.data(), row, 0, i), 1);
       }
     }
   }

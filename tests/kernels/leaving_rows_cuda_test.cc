@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/compress_entries.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/gpu_batches.h"
 
 namespace rasq {
@@ -162,6 +163,67 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CompressEntriesCudaTest,
                                            CompressCase{2, 128, 128, 0}, CompressCase{2, 64, 40, 2},
                                            CompressCase{1, 256, 256, 0},
                                            CompressCase{1, 200, 72, 0}));
+
+TEST_P(CompressEntriesCudaTest, Int8MatchesCpu) {
+  RASQ_NEEDS_GPU();
+  const CompressCase c = GetParam();
+  World w(c.heads, c.dim);
+  const int64_t weights = int64_t{c.heads} * c.width * c.dim;
+  const Elements key_down(kType, RandomFloats(weights, 91, 0.2f)),
+      value_down(kType, RandomFloats(weights, 92, 0.2f));
+  const EntryFormat int8{EntryType::kInt8, kType, c.heads, c.width};
+  std::vector<std::byte> want_k(w.batch.num_staged * int8.row_bytes()), want_v = want_k;
+  CompressEntriesArgs args{.batch = w.batch,
+                           .shape = kShape,
+                           .element = kType,
+                           .entry_type = EntryType::kInt8,
+                           .num_kv_heads = c.heads,
+                           .head_dim = c.dim,
+                           .compressed_dim = c.width,
+                           .rotation = w.rotation.data(),
+                           .ring_k_offset = 0,
+                           .ring_v_offset = kShape.ring_rows * w.row_bytes,
+                           .k = w.k.data(),
+                           .v = w.v.data(),
+                           .key_down = key_down.data(),
+                           .value_down = value_down.data(),
+                           .staged_k = want_k.data(),
+                           .staged_v = want_v.data()};
+  ThreadPool pool(2);
+  ASSERT_TRUE(CompressEntriesCpu(args, pool).ok());
+  Arrays arrays(*Gpu());
+  const GpuBatch on_gpu(arrays, w.builder, w.states, c.misaligned);
+  args.batch = on_gpu.batch;
+  args.rotation = arrays.Put(w.rotation);
+  args.k = arrays.Put(w.k);
+  args.v = arrays.Put(w.v);
+  args.key_down = arrays.Put(key_down);
+  args.value_down = arrays.Put(value_down);
+  DeviceArray& got_k = arrays.Poisoned(on_gpu.batch.num_staged * int8.row_bytes());
+  DeviceArray& got_v = arrays.Poisoned(on_gpu.batch.num_staged * int8.row_bytes());
+  args.staged_k = got_k.data();
+  args.staged_v = got_v.data();
+  const absl::Status status = Gpu()->CompressEntries(args);
+  ASSERT_TRUE(status.ok()) << status;
+  // As MatchesCpu derives it; and a number that lies between two steps may go to the other one.
+  const float absolute = static_cast<float>(c.dim) * 0.3f * 0x1p-20f + 4 * 0.3f * 0x1p-7f;
+  for (const auto& [got, want] :
+       {std::pair(got_k.ToHost(), &want_k), std::pair(got_v.ToHost(), &want_v)}) {
+    for (int64_t row = 0; row < w.batch.num_staged; ++row) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const float scale = int8.Scale(want->data(), row, h);
+        const float got_scale = int8.Scale(got.data(), row, h);
+        ASSERT_NEAR(got_scale * 127, scale * 127, absolute) << row << " " << h;
+        for (int64_t i = 0; i < c.width; ++i) {
+          ASSERT_NEAR(static_cast<float>(int8.Quantum(got.data(), row, h, i)) * got_scale,
+                      static_cast<float>(int8.Quantum(want->data(), row, h, i)) * scale,
+                      1.001f * scale + 2 * absolute)
+              << row << " " << h << " " << i;
+        }
+      }
+    }
+  }
+}
 
 // The same tokens, in a batch from which the first are missing.
 TEST(CompressEntriesCudaTest, ATokenDoesNotDependOnWhatElseLeaves) {

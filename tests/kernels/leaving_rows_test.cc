@@ -9,6 +9,7 @@
 #include "kernels/compress_entries.h"
 #include "kernels/copy_rows.h"
 #include "kernels/rotary.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/stream_batches.h"
 #include "tests/support/tensors.h"
 
@@ -246,6 +247,40 @@ TEST(CompressEntriesTest, ATokenDoesNotDependOnWhatElseLeaves) {
     EXPECT_EQ(std::memcmp(all.out_v.bytes().data() + 47 * row_bytes, some.out_v.bytes().data(),
                           rows * row_bytes),
               0);
+  }
+}
+
+// In int8 an entry is the vector, as float32 has it, rounded by its own largest number.
+TEST(CompressEntriesTest, Int8IsTheRoundedVector) {
+  for (const DType type : kTypes) {
+    // 7 and 20: a scale that stands unaligned in its row, and one that does not.
+    for (const int width : {7, 10}) {
+      constexpr int kHeads = 2, kDim = 10;
+      const ChunkSpec spec{.first_position = 200, .segment_rows = {50, 50, 10}, .leave_begin = 60};
+      CompressWorld exact(type, kHeads, kDim, width, spec),
+          rounded(type, kHeads, kDim, width, spec);
+      const EntryFormat int8{EntryType::kInt8, type, kHeads, width};
+      std::vector<std::byte> k(150 * int8.row_bytes()), v = k;
+      rounded.args.entry_type = EntryType::kInt8;
+      rounded.args.staged_k = k.data();
+      rounded.args.staged_v = v.data();
+      ThreadPool pool(2);
+      ASSERT_TRUE(CompressEntriesCpu(exact.args, pool).ok());
+      ASSERT_TRUE(CompressEntriesCpu(rounded.args, pool).ok());
+      if (type == DType::kFloat32) {
+        EXPECT_EQ(k, int8.Rows(exact.out_k.ToFloats()));
+        EXPECT_EQ(v, int8.Rows(exact.out_v.ToFloats()));
+        continue;
+      }
+      // The elements are rounded from what int8 is made of: half a step, and 2^-9 of the element.
+      for (int64_t i = 0; i < 150 * kHeads * width; ++i) {
+        const int64_t row = i / (kHeads * width), head = i / width % kHeads;
+        const float want = exact.out_k[i];
+        ASSERT_NEAR(static_cast<float>(int8.Quantum(k.data(), row, head, i % width)) *
+                        int8.Scale(k.data(), row, head),
+                    want, 0.5001f * int8.Scale(k.data(), row, head) + std::abs(want) * 0x1p-8f);
+      }
+    }
   }
 }
 

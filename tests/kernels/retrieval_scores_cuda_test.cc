@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/retrieval_scores.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/gpu_twin.h"
 #include "tests/support/stream_batches.h"
 #include "tests/support/tensors.h"
@@ -24,8 +25,11 @@ constexpr DType kType = DType::kBfloat16;
 struct ScoresCase {
   const char* name;
   int32_t segment, capacity, dim;
+  EntryType entry_type = EntryType::kElement;
 };
-void PrintTo(const ScoresCase& c, std::ostream* out) { *out << c.name; }
+void PrintTo(const ScoresCase& c, std::ostream* out) {
+  *out << c.name << " " << Name(c.entry_type, kType);
+}
 
 class RetrievalScoresCudaTest : public ::testing::TestWithParam<ScoresCase> {};
 
@@ -47,18 +51,19 @@ TEST_P(RetrievalScoresCudaTest, MatchesDouble) {
                           .memory_span = 1,
                           .ring_rows = 40 + c.segment};
   BatchBuilder builder(shape);
-  const int64_t dim = c.dim, row_bytes = dim * 2;
+  const int64_t dim = c.dim, query_bytes = dim * 2;
+  const EntryFormat format{c.entry_type, kType, 1, dim};
   std::vector<std::vector<std::byte>> states;
   for (size_t i = 0; i < kChunks.size(); ++i) {
     const Elements ring(kType, RandomFloats(c.segment * dim, 10 + i, 0.3f));
-    const Elements slots(kType, RandomFloats(c.capacity * dim, 20 + i, 0.3f));
+    const auto slots = format.Rows(RandomFloats(c.capacity * dim, 20 + i, 0.3f));
     states.push_back(ring.bytes());
-    states.back().insert(states.back().end(), slots.bytes().begin(), slots.bytes().end());
+    states.back().insert(states.back().end(), slots.begin(), slots.end());
   }
   for (size_t i = 0; i < kChunks.size(); ++i) builder.Add(kChunks[i], states[i].data());
   const StreamBatch batch = builder.Batch();
   const Elements query(kType, RandomFloats(batch.num_rows * dim, 3, 0.3f));
-  const Elements staged(kType, RandomFloats(batch.num_staged * dim, 4, 0.3f));
+  const auto staged = format.Rows(RandomFloats(batch.num_staged * dim, 4, 0.3f));
   const int32_t n = builder.num_entries();
   std::vector<int32_t> born(n), died(n, INT32_MAX);
   for (int32_t i = 0; i < n; ++i) {
@@ -81,10 +86,11 @@ TEST_P(RetrievalScoresCudaTest, MatchesDouble) {
                                                       .shape = shape,
                                                       .index_dim = c.dim,
                                                       .element = kType,
+                                                      .entry_type = c.entry_type,
                                                       .temperature = 2.5f,
                                                       .query_ring_offset = 0,
                                                       .query = arrays.Put(query),
-                                                      .entry_index_offset = c.segment * row_bytes,
+                                                      .entry_index_offset = c.segment * query_bytes,
                                                       .staged_index = arrays.Put(staged),
                                                       .born = arrays.Put(born),
                                                       .died = arrays.Put(died),
@@ -120,10 +126,12 @@ TEST_P(RetrievalScoresCudaTest, MatchesDouble) {
           const double q = p < chunk.first_position
                                ? Elements::Load(kType, chunk.state, p % c.segment * dim + d)
                                : query[(chunk.first_row + p - chunk.first_position) * dim + d];
-          const double e =
-              i < c.capacity
-                  ? Elements::Load(kType, chunk.state + c.segment * row_bytes, i * dim + d)
-                  : staged[(chunk.first_staged + i - c.capacity) * dim + d];
+          const bool is_slot = i < c.capacity;
+          const std::byte* rows = is_slot ? chunk.state + c.segment * query_bytes : staged.data();
+          const int64_t at = is_slot ? i : chunk.first_staged + i - c.capacity;
+          const double e = c.entry_type == EntryType::kInt8
+                               ? double{format.Scale(rows, at, 0)} * format.Quantum(rows, at, 0, d)
+                               : format.Load(rows, at, 0, d);
           sum += q * e;
           sizes += std::abs(q * e);
         }
@@ -142,7 +150,13 @@ INSTANTIATE_TEST_SUITE_P(
     Shapes, RetrievalScoresCudaTest,
     ::testing::Values(ScoresCase{"one_entry", 16, 1, 24}, ScoresCase{"narrow", 16, 70, 8},
                       ScoresCase{"two_blocks", 16, 600, 64}, ScoresCase{"wide", 16, 1100, 128},
-                      ScoresCase{"widest", 16, 90, 200}, ScoresCase{"many_queries", 80, 300, 72}));
+                      ScoresCase{"widest", 16, 90, 200}, ScoresCase{"many_queries", 80, 300, 72},
+                      ScoresCase{"one_entry", 16, 1, 24, EntryType::kInt8},
+                      ScoresCase{"narrow", 16, 70, 8, EntryType::kInt8},
+                      ScoresCase{"two_blocks", 16, 600, 64, EntryType::kInt8},
+                      ScoresCase{"wide", 16, 1100, 128, EntryType::kInt8},
+                      ScoresCase{"widest", 16, 90, 200, EntryType::kInt8},
+                      ScoresCase{"many_queries", 80, 300, 72, EntryType::kInt8}));
 
 }  // namespace
 }  // namespace rasq

@@ -11,6 +11,7 @@
 #include "kernels/index_tokens.h"
 #include "kernels/retrieval_scores.h"
 #include "kernels/select_entries.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/stream_batches.h"
 #include "tests/support/tensors.h"
 
@@ -75,6 +76,38 @@ TEST(IndexTokensTest, ByHand) {
   }
 }
 
+TEST(IndexTokensTest, Int8KeysByHand) {
+  // (-6, 8) is (-0.6, 0.8) in length 1: 0.8 becomes 127, -0.6 becomes -95.25. Zero stays zero.
+  std::byte state[1];
+  BatchBuilder builder(Shape(4, 4, 2, 2));
+  builder.Add({.first_position = 100, .segment_rows = {2}}, state);
+  const std::vector<float> projected = {3, 4, -6, 8, 0, 2, 0, 0};
+  for (const DType type : kTypes) {
+    const EntryFormat int8{EntryType::kInt8, type, 1, 2};
+    ASSERT_EQ(int8.row_bytes(), 8);
+    Elements query(type, 4);
+    std::vector<std::byte> key(2 * int8.row_bytes());
+    ThreadPool pool(1);
+    ASSERT_TRUE(IndexTokensCpu({.batch = builder.Batch(),
+                                .projected = projected.data(),
+                                .projected_stride = 4,
+                                .index_dim = 2,
+                                .query = query.data(),
+                                .key = key.data(),
+                                .element = type,
+                                .entry_type = EntryType::kInt8},
+                               pool)
+                    .ok());
+    EXPECT_NEAR(query[1], 0.8f, 2 * Rounding(type));
+    EXPECT_EQ(int8.Quantum(key.data(), 0, 0, 0), -95);
+    EXPECT_EQ(int8.Quantum(key.data(), 0, 0, 1), 127);
+    EXPECT_FLOAT_EQ(int8.Scale(key.data(), 0, 0), 0.8f / 127);
+    EXPECT_EQ(int8.Quantum(key.data(), 1, 0, 0), 0);
+    EXPECT_EQ(int8.Quantum(key.data(), 1, 0, 1), 0);
+    EXPECT_EQ(int8.Scale(key.data(), 1, 0), 0);
+  }
+}
+
 TEST(IndexTokensTest, NoiseIsGumbelAndAFunctionOfSeedAndPosition) {
   std::byte state[1];
   constexpr int kRows = 20000;
@@ -135,19 +168,20 @@ TEST(IndexTokensTest, ArgumentErrors) {
 }
 
 struct ScoreWorld {
-  ScoreWorld(const StreamShape& shape_in, DType type, int32_t dim, const ChunkSpec& spec)
-      : shape(shape_in), builder(shape_in) {
+  ScoreWorld(const StreamShape& shape_in, DType type, int32_t dim, const ChunkSpec& spec,
+             EntryType entry_type = EntryType::kElement)
+      : shape(shape_in), format{entry_type, type, 1, dim}, builder(shape_in) {
     const int64_t row_bytes = dim * SizeOf(type);
-    state.resize((shape.segment_rows + shape.capacity) * row_bytes);
+    state.resize(shape.segment_rows * row_bytes + shape.capacity * format.row_bytes());
     builder.Add(spec, state.data());
     batch = builder.Batch();
     entry_offset = shape.segment_rows * row_bytes;
     ring = Elements(type, RandomFloats(shape.segment_rows * dim, 1, 0.3f));
-    slots = Elements(type, RandomFloats(shape.capacity * dim, 2, 0.3f));
     query = Elements(type, RandomFloats(batch.num_rows * dim, 3, 0.3f));
-    staged = Elements(type, RandomFloats(batch.num_staged * dim, 4, 0.3f));
+    const auto slots = format.Rows(RandomFloats(shape.capacity * dim, 2, 0.3f));
+    staged = format.Rows(RandomFloats(batch.num_staged * dim, 4, 0.3f));
     std::memcpy(state.data(), ring.data(), ring.bytes().size());
-    std::memcpy(state.data() + entry_offset, slots.data(), slots.bytes().size());
+    std::memcpy(state.data() + entry_offset, slots.data(), slots.size());
     gate = RandomFloats(builder.num_entries(), 5);
     stride = builder.num_entries() + 3;
     score.assign(batch.num_segments * stride, 9);
@@ -156,6 +190,7 @@ struct ScoreWorld {
             .shape = shape,
             .index_dim = dim,
             .element = type,
+            .entry_type = entry_type,
             .temperature = 2.5f,
             .query_ring_offset = 0,
             .query = query.data(),
@@ -168,17 +203,26 @@ struct ScoreWorld {
             .key = key.data(),
             .stride = stride};
   }
+  // A number of an entry row's key, its scale applied without rounding.
+  double Key(int64_t row, int64_t d) const {
+    const bool is_slot = row < shape.capacity;
+    const std::byte* rows = is_slot ? state.data() + entry_offset : staged.data();
+    const int64_t at = is_slot ? row : row - shape.capacity;
+    if (format.type == EntryType::kElement) return format.Load(rows, at, 0, d);
+    return double{format.Scale(rows, at, 0)} * format.Quantum(rows, at, 0, d);
+  }
   StreamShape shape;
+  EntryFormat format;
   BatchBuilder builder;
   StreamBatch batch;
-  std::vector<std::byte> state;
+  std::vector<std::byte> state, staged;
   int64_t entry_offset, stride;
-  Elements ring, slots, query, staged;
+  Elements ring, query;
   std::vector<float> gate, score, key;
   RetrievalScoresArgs args;
 };
 
-TEST(RetrievalScoresTest, MatchesDouble) {
+void ExpectScores(EntryType entry_type) {
   for (const DType type : kTypes) {
     for (const int32_t capacity : {1, 70, 512, 1100}) {
       // The first segment goes on; the second has queries in the ring and the batch, and so on.
@@ -187,7 +231,8 @@ TEST(RetrievalScoresTest, MatchesDouble) {
                    {.first_position = 205,
                     .segment_rows = {3, 5, 16, 7},
                     .first_start = 200,
-                    .leave_begin = 165});
+                    .leave_begin = 165},
+                   entry_type);
       const int32_t n = w.builder.num_entries();
       std::vector<int32_t> born(n), died(n, INT32_MAX);
       for (int32_t i = 0; i < n; ++i) {
@@ -215,9 +260,7 @@ TEST(RetrievalScoresTest, MatchesDouble) {
             double dot = 0;
             for (int64_t d = 0; d < 24; ++d) {
               const double q = p < 205 ? w.ring[p % 16 * 24 + d] : w.query[(p - 205) * 24 + d];
-              const double e =
-                  i < capacity ? w.slots[i * 24 + d] : w.staged[(i - capacity) * 24 + d];
-              dot += q * e;
+              dot += q * w.Key(i, d);
             }
             best = std::max(best, dot);
           }
@@ -230,6 +273,9 @@ TEST(RetrievalScoresTest, MatchesDouble) {
     }
   }
 }
+
+TEST(RetrievalScoresTest, MatchesDouble) { ExpectScores(EntryType::kElement); }
+TEST(RetrievalScoresTest, Int8MatchesDouble) { ExpectScores(EntryType::kInt8); }
 
 TEST(RetrievalScoresTest, ByHandAtTheStreamsStart) {
   // One query (1, 0) so far; entries (0.5, 9) and (-1, 0), the third dead. Temperature 2.
@@ -353,6 +399,27 @@ TEST(SelectEntriesTest, BudgetGrowsWithComplexity) {
   w.policy.gain = 1e30f;
   ASSERT_TRUE(w.Run({1, 1, 1, 1}).ok());
   EXPECT_EQ(w.count[0], 4);
+}
+
+TEST(SelectEntriesTest, AFactorScalesTheBudget) {
+  SelectWorld w(Shape(10, 4, 5, 4), {.first_position = 5, .segment_rows = {2}});
+  w.policy.budget = 3;
+  std::vector<float> factor = {0.5f};
+  std::vector<int32_t> budget(1);
+  w.args.factor = factor.data();
+  w.args.budget = budget.data();
+  const std::vector<float> keys = {1, 2, 3, -kInf, 4};
+  ASSERT_TRUE(w.Run(keys).ok());  // 1.5, rounded away from zero
+  EXPECT_EQ(w.Selected(0), (std::vector<int32_t>{2, 4}));
+  EXPECT_EQ(budget[0], 2);
+  factor[0] = 0.01f;  // at least one
+  ASSERT_TRUE(w.Run(keys).ok());
+  EXPECT_EQ(w.Selected(0), (std::vector<int32_t>{4}));
+  EXPECT_EQ(budget[0], 1);
+  factor[0] = 100;  // at most max_selected
+  ASSERT_TRUE(w.Run(keys).ok());
+  EXPECT_EQ(w.count[0], 4);
+  EXPECT_EQ(budget[0], 4);
 }
 
 TEST(SelectEntriesTest, TheOpenSegmentsSelectionLivesInTheState) {

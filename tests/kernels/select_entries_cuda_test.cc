@@ -25,6 +25,7 @@ struct Case {
   Keys keys;
   std::vector<ReadPolicy> policies;  // taken in turns by the chunks
   int64_t spare = 0;                 // elements of a row beyond its entries
+  std::vector<float> factors = {};   // of segments in turn; empty: none
 };
 
 float KeyAt(Keys kind, std::mt19937_64& random) {
@@ -54,6 +55,7 @@ struct Results {
   std::vector<int32_t> count, row;
   std::vector<float> score, log_gate;
   std::vector<int64_t> position;
+  std::vector<int32_t> budget;
   std::vector<std::vector<std::byte>> state;
 };
 
@@ -138,6 +140,9 @@ Results RunOn(Ops& ops, const Case& test, bool pads) {
   DeviceArray& out_score = arrays.Poisoned(n * 4);
   DeviceArray& out_gate = arrays.Poisoned(n * 4);
   DeviceArray& out_position = arrays.Poisoned(n * 8);
+  DeviceArray& out_budget = arrays.Poisoned(int64_t{batch.num_segments} * 4);
+  std::vector<float> factor(test.factors.empty() ? 0 : batch.num_segments);
+  for (size_t i = 0; i < factor.size(); ++i) factor[i] = test.factors[i % test.factors.size()];
   const absl::Status status =
       ops.SelectEntries({.batch = batch,
                          .shape = shape,
@@ -148,6 +153,8 @@ Results RunOn(Ops& ops, const Case& test, bool pads) {
                          .row_log_gate = arrays.Put(gate),
                          .slot = arrays.Put(slot),
                          .policy = arrays.Put(policy),
+                         .factor = factor.empty() ? nullptr : arrays.Put(factor),
+                         .budget = out_budget.data<int32_t>(),
                          .state = at,
                          .selected = {.count = out_count.data<int32_t>(),
                                       .row = out_row.data<int32_t>(),
@@ -160,11 +167,13 @@ Results RunOn(Ops& ops, const Case& test, bool pads) {
             .score = out_score.ToHostAs<float>(),
             .log_gate = out_gate.ToHostAs<float>(),
             .position = out_position.ToHostAs<int64_t>(),
+            .budget = out_budget.ToHostAs<int32_t>(),
             .state = {}};
   for (const DeviceArray* state : states) r.state.push_back(state->ToHost());
   for (size_t i = num_segments; i < r.count.size(); ++i) EXPECT_EQ(r.count[i], -1) << "padding";
   for (size_t i = num_segments * width; i < r.row.size(); ++i) EXPECT_EQ(r.row[i], -1) << "padding";
   r.count.resize(num_segments);
+  r.budget.resize(num_segments);
   return r;
 }
 
@@ -175,6 +184,7 @@ void ExpectTwins(const Case& test) {
   const Results got = RunOn(*Gpu(), test, /*pads=*/true);
   const Results want = RunOn(*Cpu(), test, /*pads=*/false);
   ASSERT_EQ(got.count, want.count);
+  ASSERT_EQ(got.budget, want.budget);
   for (size_t s = 0; s < want.count.size(); ++s) {
     const int64_t first = static_cast<int64_t>(s) * test.max_selected;
     for (int64_t i = first; i < first + want.count[s]; ++i) {
@@ -228,6 +238,17 @@ TEST_F(SelectEntriesCudaTest, BudgetsThatGrow) {
                                 {.budget = 17, .gain = 1e30f, .floor = -kInf},
                                 {.budget = 5, .gain = 0.3f, .floor = -2.5f}}});
     }
+  }
+}
+
+TEST_F(SelectEntriesCudaTest, BudgetsThatAHeadScales) {
+  for (const int32_t capacity : {33, 1024}) {
+    ExpectTwins({.capacity = capacity,
+                 .max_selected = 150,
+                 .keys = Keys::kDistinct,
+                 .policies = {{.budget = 100, .gain = 0, .floor = -kInf},
+                              {.budget = 17, .gain = 0.5f, .floor = -kInf}},
+                 .factors = {0.25f, 0.001f, 2, 1e30f}});
   }
 }
 

@@ -120,6 +120,12 @@ std::vector<AttentionCase> Cases() {
                    0,
                    {{.first_position = 3000, .segment_rows = {64, 1}},
                     {.first_position = 4000, .segment_rows = {1}, .first_start = 3990}}});
+  const size_t num_cases = cases.size();
+  for (size_t i = 0; i < num_cases; ++i) {
+    if (cases[i].capacity == 0) continue;
+    cases.push_back(cases[i]);
+    cases.back().entry_type = EntryType::kInt8;
+  }
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, StreamAttentionCudaTest, ::testing::ValuesIn(Cases()));

@@ -95,6 +95,12 @@ std::vector<AttentionCase> Cases() {
                      {{.first_position = 5000, .segment_rows = {64, 64, 10}, .leave_begin = 4500},
                       {.first_position = 300, .segment_rows = {1}, .first_start = 256}}});
   }
+  const size_t num_cases = cases.size();
+  for (size_t i = 0; i < num_cases; ++i) {
+    if (cases[i].capacity == 0) continue;
+    cases.push_back(cases[i]);
+    cases.back().entry_type = EntryType::kInt8;
+  }
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, StreamAttentionShapeTest, ::testing::ValuesIn(Cases()));

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -28,6 +29,43 @@ TEST(VectorLoopsTest, ConvertRoundsAsToBfloat16) {
   for (int64_t i = 0; i < n; ++i) {
     EXPECT_EQ(y[i].bits, ToBfloat16(x[i]).bits) << x[i];
     EXPECT_EQ(std::bit_cast<uint32_t>(back[i]), uint32_t{y[i].bits} << 16) << x[i];
+  }
+}
+
+TEST(VectorLoopsTest, QuantizeRoundsToNearestEven) {
+  // By hand: 63.5 and -62.5 are ties, 200 and NaN are beyond the range.
+  const std::vector<float> x = {1, -1,  0.5f, -62.5f / 127,
+                                0, 200, -200, std::numeric_limits<float>::quiet_NaN()};
+  const auto n = static_cast<int64_t>(x.size());
+  EXPECT_EQ(MaxAbs(x.data(), 5), 1);
+  std::vector<int8_t> q(n + 1, 99);
+  Quantize(x.data(), 127, q.data(), n);
+  EXPECT_EQ(q, (std::vector<int8_t>{127, -127, 64, -62, 0, 127, -127, -127, 99}));
+  std::vector<float> back(n);
+  Dequantize(q.data(), 0.25f, back.data(), n);
+  EXPECT_EQ(back, (std::vector<float>{31.75f, -31.75f, 16, -15.5f, 0, 31.75f, -31.75f, -31.75f}));
+}
+
+TEST(VectorLoopsTest, QuantizeAtEveryTail) {
+  for (const int64_t n : kLengths) {
+    const auto x = RandomFloats(n, /*seed=*/4);
+    float most = 0;
+    for (const float value : x) most = std::max(most, std::abs(value));
+    EXPECT_EQ(MaxAbs(x.data(), n), most);
+    std::vector<int8_t> q(n + 1, 99);
+    Quantize(x.data(), 127 / most, q.data(), n);
+    std::vector<float> floats(n + 1, 7);
+    std::vector<bfloat16> halves(n + 1, ToBfloat16(7));
+    Dequantize(q.data(), 0.3f, floats.data(), n);
+    Dequantize(q.data(), 0.3f, halves.data(), n);
+    for (int64_t i = 0; i < n; ++i) {
+      ASSERT_EQ(q[i], static_cast<int8_t>(std::nearbyint(x[i] * (127 / most)))) << i;
+      ASSERT_EQ(floats[i], static_cast<float>(q[i]) * 0.3f) << i;
+      ASSERT_EQ(halves[i].bits, ToBfloat16(floats[i]).bits) << i;
+    }
+    EXPECT_EQ(q[n], 99);
+    EXPECT_EQ(floats[n], 7);
+    EXPECT_EQ(ToFloat(halves[n]), 7);
   }
 }
 

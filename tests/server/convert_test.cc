@@ -51,6 +51,7 @@ TEST(ConvertTest, CreateSession) {
   options.mutable_ttl()->set_nanos(500'000'000);
   options.set_retrieval_budget_tokens(64);
   options.set_retrieval_budget_gain(-1);
+  options.set_retrieval_score_floor(-4.5);
   options.set_half_life_tokens(1000);
   options.set_replacement_noise(0.5);
   options.set_seed(-7);
@@ -65,6 +66,7 @@ TEST(ConvertTest, CreateSession) {
   EXPECT_EQ(converted->options.ttl, absl::Milliseconds(90500));
   EXPECT_EQ(converted->options.budget_tokens, 64);
   EXPECT_EQ(converted->options.budget_gain, -1);
+  EXPECT_EQ(converted->options.score_floor, -4.5);
   EXPECT_EQ(converted->options.half_life_tokens, 1000);
   EXPECT_EQ(converted->options.replacement_noise, 0.5);
   EXPECT_EQ(converted->options.seed, -7);
@@ -93,6 +95,8 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
        [](auto& r) { r.mutable_options()->set_retrieval_budget_tokens(-1); }},
       {"options.retrieval_budget_gain",
        [](auto& r) { r.mutable_options()->set_retrieval_budget_gain(kNan); }},
+      {"options.retrieval_score_floor",
+       [](auto& r) { r.mutable_options()->set_retrieval_score_floor(kNan); }},
       {"options.half_life_tokens",
        [](auto& r) { r.mutable_options()->set_half_life_tokens(kInfinity); }},
       {"options.half_life_tokens", [](auto& r) { r.mutable_options()->set_half_life_tokens(-1); }},
@@ -104,6 +108,8 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
     EXPECT_EQ(Blamed(FromProto(request, "desk").status()), field);
   }
   EXPECT_EQ(Blamed(FromProto(v1::CreateSessionRequest(), "desk").status()), "OK");
+  // What a request does not name is the model's to say.
+  EXPECT_TRUE(std::isnan(FromProto(v1::CreateSessionRequest(), "desk")->options.score_floor));
 }
 
 TEST(ConvertTest, ForkSnapshotAndRestoreNameTheirTenant) {

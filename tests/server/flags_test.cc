@@ -48,12 +48,12 @@ TEST(FlagsTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
 }
 
 TEST(FlagsTest, EveryKindOfValue) {
-  const absl::StatusOr<Flags> flags =
-      ParseFlags({"--listen=[::1]:0", "--metrics-listen=", "--reflection", "--insecure=false",
-                  "--default-ttl", "90m", "--log-format", "json", "--device", "cuda:1", "--dtype",
-                  "bfloat16", "--max-backlog-tokens", "5000000000", "--load-format=dummy",
-                  "--device-reserve-bytes=6000000000", "--max-batch-streams", "64"},
-                 {});
+  const absl::StatusOr<Flags> flags = ParseFlags(
+      {"--listen=[::1]:0", "--metrics-listen=", "--reflection", "--insecure=false", "--default-ttl",
+       "90m", "--log-format", "json", "--device", "cuda:1", "--dtype", "bfloat16",
+       "--max-backlog-tokens", "5000000000", "--load-format=dummy",
+       "--device-reserve-bytes=6000000000", "--max-batch-streams", "64", "--entry-type=int8"},
+      {});
   ASSERT_TRUE(flags.ok()) << flags.status();
   EXPECT_EQ(flags->server.listen, "[::1]:0");
   EXPECT_EQ(flags->server.metrics_listen, "");
@@ -65,6 +65,7 @@ TEST(FlagsTest, EveryKindOfValue) {
   EXPECT_EQ(flags->server.engine.ops.dtype, "bfloat16");
   EXPECT_EQ(flags->server.engine.max_backlog_tokens, 5000000000);
   EXPECT_EQ(flags->server.engine.load_format, LoadFormat::kDummy);
+  EXPECT_EQ(flags->server.engine.entry_type, EntryType::kInt8);
   EXPECT_EQ(flags->server.engine.device_reserve_bytes, 6000000000);
   EXPECT_EQ(flags->server.engine.max_batch_streams, 64);
 }
@@ -169,6 +170,7 @@ TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
                            "--max-full-sessions",
                            "--full-context-tokens",
                            "--buffer-capacity-tokens",
+                           "--entry-type auto|int8  (default auto)",
                            "--max-batch-tokens",
                            "--max-backlog-tokens",
                            "--default-ttl",

@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "kernels/rotary.h"
 #include "kernels/stream_attention.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/gpu_twin.h"
 #include "tests/support/stream_batches.h"
 #include "tests/support/tensors.h"
@@ -25,9 +26,11 @@ struct AttentionCase {
   int32_t heads, kv_heads, head_dim, compressed;
   std::vector<ChunkSpec> chunks;
   int32_t clusters = 0, read_clusters = 0, min_entries = 0;
+  EntryType entry_type = EntryType::kElement;
 };
 inline void PrintTo(const AttentionCase& c, std::ostream* out) {
   *out << c.name << " " << Name(c.type);
+  if (c.entry_type == EntryType::kInt8) *out << " int8";
 }
 
 // A batch of streams with all that attention reads. Tokens' keys and values are a function of
@@ -45,6 +48,7 @@ class AttentionWorld {
                .max_selected = c.max_selected,
                .memory_span = c.max_selected,
                .ring_rows = c.window + c.segment},
+        format_{c.entry_type, c.type, c.kv_heads, c.compressed},
         builder_(shape_) {
     row_ = int64_t{c.kv_heads} * c.head_dim;
     entry_ = int64_t{c.kv_heads} * c.compressed;
@@ -53,8 +57,8 @@ class AttentionWorld {
     sink_k_ = 2 * ring_v_;
     sink_v_ = sink_k_ + c.sinks * row_ * size;
     entry_k_ = sink_v_ + c.sinks * row_ * size;
-    entry_v_ = entry_k_ + c.capacity * entry_ * size;
-    clusters_ = (entry_v_ + c.capacity * entry_ * size + 15) / 16 * 16;
+    entry_v_ = entry_k_ + c.capacity * format_.row_bytes();
+    clusters_ = (entry_v_ + c.capacity * format_.row_bytes() + 15) / 16 * 16;
     cluster_layout_ = MakeClusterLayout(c.clusters, c.compressed, c.max_selected, c.type);
     for (size_t i = 0; i < chunks.size(); ++i) {
       states_.emplace_back(clusters_ + c.kv_heads * cluster_layout_.head_bytes);
@@ -65,8 +69,10 @@ class AttentionWorld {
     k_ = Elements(c.type, batch_.num_rows * row_);
     v_ = Elements(c.type, batch_.num_rows * row_);
     out_ = Elements(c.type, q_.size(), std::numeric_limits<float>::quiet_NaN());
-    staged_k_ = Elements(c.type, RandomFloats(batch_.num_staged * entry_, 71));
-    staged_v_ = Elements(c.type, RandomFloats(batch_.num_staged * entry_, 72));
+    if (c.capacity > 0) {
+      staged_k_ = format_.Rows(RandomFloats(batch_.num_staged * entry_, 71));
+      staged_v_ = format_.Rows(RandomFloats(batch_.num_staged * entry_, 72));
+    }
     for (int32_t i = 0; i < batch_.num_chunks; ++i) FillChunk(batch_.chunks[i], streams[i]);
     for (int32_t i = 0; i < batch_.num_segments; ++i) {
       Select(i, streams[batch_.segments[i].chunk], select_staged);
@@ -98,6 +104,7 @@ class AttentionWorld {
     a.out = out_.data();
     if (c_.capacity == 0) return a;
     a.reads_memory = true;
+    a.entry_type = c_.entry_type;
     a.compressed_dim = c_.compressed;
     a.memory_rotation = memory_rotation_.data();
     a.selected = {.count = count_.data(),
@@ -316,11 +323,9 @@ class AttentionWorld {
     return x;
   }
   double Entry(const StreamChunk& c, int64_t row, int64_t h, int64_t e, bool key) const {
-    const int64_t at = h * c_.compressed + e;
-    if (row < c_.capacity) {
-      return Elements::Load(c_.type, c.state + (key ? entry_k_ : entry_v_), row * entry_ + at);
-    }
-    return (key ? staged_k_ : staged_v_)[(c.first_staged + row - c_.capacity) * entry_ + at];
+    if (row < c_.capacity) return format_.Load(c.state + (key ? entry_k_ : entry_v_), row, h, e);
+    const std::vector<std::byte>& staged = key ? staged_k_ : staged_v_;
+    return format_.Load(staged.data(), c.first_staged + row - c_.capacity, h, e);
   }
 
   void FillChunk(const StreamChunk& c, int stream) {
@@ -349,9 +354,13 @@ class AttentionWorld {
       for (int64_t i = 0; i < row_; ++i) v_.Set(row * row_ + i, v[i]);
     }
     const auto rest = RandomFloats(2 * c_.sinks * row_ + 2 * c_.capacity * entry_, stream + 500);
-    for (size_t i = 0; i < rest.size(); ++i) {
+    const auto entries = rest.begin() + 2 * c_.sinks * row_;
+    for (int64_t i = 0; i < 2 * c_.sinks * row_; ++i) {
       Elements::Store(c_.type, c.state + sink_k_, i, rest[i]);
     }
+    if (c_.capacity == 0) return;
+    const std::vector<std::byte> rows = format_.Rows({entries, rest.end()});  // keys, then values
+    std::copy(rows.begin(), rows.end(), c.state + entry_k_);
   }
 
   // Slots, and staged rows if wanted, of no meaning but that they differ; some segments read none.
@@ -407,6 +416,7 @@ class AttentionWorld {
     const absl::Status status = ClusterEntriesCpu({.batch = batch,
                                                    .shape = shape_,
                                                    .element = c_.type,
+                                                   .entry_type = c_.entry_type,
                                                    .num_kv_heads = c_.kv_heads,
                                                    .compressed_dim = c_.compressed,
                                                    .rounds = 2,
@@ -451,6 +461,7 @@ class AttentionWorld {
 
   const AttentionCase c_;
   const StreamShape shape_;
+  const EntryFormat format_;
   BatchBuilder builder_;
   StreamBatch batch_;
   int64_t row_, entry_;  // elements of a token's and an entry's row
@@ -458,7 +469,8 @@ class AttentionWorld {
   ClusterLayout cluster_layout_;
   std::vector<std::byte> cluster_bytes_;
   std::vector<std::vector<std::byte>> states_;
-  Elements q_, k_, v_, out_, staged_k_, staged_v_, key_up_, value_up_;
+  Elements q_, k_, v_, out_, key_up_, value_up_;
+  std::vector<std::byte> staged_k_, staged_v_;
   std::vector<float> memory_rotation_, sink_rotation_, weight_, slope_;
   std::vector<int32_t> count_, selected_row_;
   std::vector<float> score_, log_gate_;

@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cluster_entries.h"
+#include "tests/support/entry_format.h"
 #include "tests/support/stream_batches.h"
 #include "tests/support/tensors.h"
 
@@ -20,6 +21,7 @@ struct ClusterCase {
   int32_t min_entries = 0;
   int first_stream = 0;  // what the first chunk's stream is called: the others follow it
   std::vector<ChunkSpec> chunks;
+  EntryType entry_type = EntryType::kElement;
 };
 
 // Entries and selections are a function of a stream's name and a segment's start. Outputs and what
@@ -35,16 +37,17 @@ class ClusterWorld {
                .max_selected = c.max_selected,
                .memory_span = c.max_selected,
                .ring_rows = 56},
+        format_{c.entry_type, c.type, c.kv_heads, c.compressed},
         builder_(shape_),
         layout_(MakeClusterLayout(c.clusters, c.compressed, c.max_selected, c.type)) {
     row_ = int64_t{c.kv_heads} * c.compressed;
-    entry_v_ = (c.capacity * row_ * SizeOf(c.type) + 15) / 16 * 16;
+    entry_v_ = (c.capacity * format_.row_bytes() + 15) / 16 * 16;
     clusters_ = 2 * entry_v_;
     for (size_t i = 0; i < c.chunks.size(); ++i) {
       states_.emplace_back(clusters_ + segment_bytes(), std::byte{0xff});
     }
     for (size_t i = 0; i < c.chunks.size(); ++i) builder_.Add(c.chunks[i], states_[i].data());
-    staged_k_ = Elements(c.type, builder_.Batch().num_staged * row_);
+    staged_k_.resize(builder_.Batch().num_staged * format_.row_bytes());
     staged_v_ = staged_k_;
     out_.assign(builder_.Batch().num_segments * segment_bytes(), std::byte{0xff});
     for (int32_t i = 0; i < batch().num_chunks; ++i) FillChunk(i);
@@ -66,10 +69,8 @@ class ClusterWorld {
 
   // [capacity, kv_heads, compressed]
   void SetEntries(int32_t chunk, const std::vector<float>& k, const std::vector<float>& v) {
-    for (size_t i = 0; i < k.size(); ++i) {
-      Elements::Store(c_.type, states_[chunk].data(), static_cast<int64_t>(i), k[i]);
-      Elements::Store(c_.type, states_[chunk].data() + entry_v_, static_cast<int64_t>(i), v[i]);
-    }
+    CopyRows(k, states_[chunk].data());
+    CopyRows(v, states_[chunk].data() + entry_v_);
   }
   void SetSelection(int32_t segment, const std::vector<int32_t>& row,
                     const std::vector<float>& score, const std::vector<float>& log_gate) {
@@ -84,6 +85,7 @@ class ClusterWorld {
     return {.batch = batch(),
             .shape = shape_,
             .element = c_.type,
+            .entry_type = c_.entry_type,
             .num_kv_heads = c_.kv_heads,
             .compressed_dim = c_.compressed,
             .rounds = 2,
@@ -116,8 +118,8 @@ class ClusterWorld {
   const std::vector<int32_t>& selected_row() const { return selected_row_; }
   const std::vector<float>& score() const { return score_; }
   const std::vector<float>& log_gate() const { return log_gate_; }
-  const Elements& staged_k() const { return staged_k_; }
-  const Elements& staged_v() const { return staged_v_; }
+  const std::vector<std::byte>& staged_k() const { return staged_k_; }
+  const std::vector<std::byte>& staged_v() const { return staged_v_; }
   int64_t segment_bytes() const { return c_.kv_heads * layout_.head_bytes; }
 
   bool HasClusters(int32_t segment) const {
@@ -194,11 +196,14 @@ class ClusterWorld {
  private:
   double Entry(int32_t segment, int64_t row, int64_t h, int64_t d, bool key) const {
     const StreamChunk& c = batch().chunks[batch().segments[segment].chunk];
-    const int64_t at = h * c_.compressed + d;
-    if (row < c_.capacity) {
-      return Elements::Load(c_.type, c.state + (key ? 0 : entry_v_), row * row_ + at);
-    }
-    return (key ? staged_k_ : staged_v_)[(c.first_staged + row - c_.capacity) * row_ + at];
+    if (row < c_.capacity) return format_.Load(c.state + (key ? 0 : entry_v_), row, h, d);
+    const std::vector<std::byte>& staged = key ? staged_k_ : staged_v_;
+    return format_.Load(staged.data(), c.first_staged + row - c_.capacity, h, d);
+  }
+
+  void CopyRows(const std::vector<float>& values, std::byte* to) const {
+    const std::vector<std::byte> rows = format_.Rows(values);
+    std::copy(rows.begin(), rows.end(), to);
   }
 
   void FillChunk(int32_t index) {
@@ -207,11 +212,10 @@ class ClusterWorld {
     SetEntries(index, RandomFloats(c_.capacity * row_, name),
                RandomFloats(c_.capacity * row_, name + 1));
     const int64_t staged = (c.leave_end - c.leave_begin) * row_;
-    const auto k = RandomFloats(staged, name + 2), v = RandomFloats(staged, name + 3);
-    for (int64_t i = 0; i < staged; ++i) {
-      staged_k_.Set(c.first_staged * row_ + i, k[i]);
-      staged_v_.Set(c.first_staged * row_ + i, v[i]);
-    }
+    CopyRows(RandomFloats(staged, name + 2),
+             staged_k_.data() + c.first_staged * format_.row_bytes());
+    CopyRows(RandomFloats(staged, name + 3),
+             staged_v_.data() + c.first_staged * format_.row_bytes());
   }
 
   // Rows of no meaning but that they differ; one segment in three reads few.
@@ -233,12 +237,13 @@ class ClusterWorld {
 
   const ClusterCase c_;
   const StreamShape shape_;
+  const EntryFormat format_;
   BatchBuilder builder_;
   const ClusterLayout layout_;
   int64_t row_;  // elements of an entry's row
   int64_t entry_v_, clusters_;
   std::vector<std::vector<std::byte>> states_;
-  Elements staged_k_, staged_v_;
+  std::vector<std::byte> staged_k_, staged_v_;
   std::vector<std::byte> out_;
   std::vector<int32_t> count_, selected_row_;
   std::vector<float> score_, log_gate_;

@@ -50,7 +50,8 @@ EngineOptions ShippedModel(const std::string& backend) {
           .max_sessions = 8,
           .max_generations = 4,
           .max_full_sessions = 1,
-          .full_context_tokens = 2048};
+          .full_context_tokens = 2048,
+          .entry_type = EntryTypeOf(backend)};
 }
 
 std::unique_ptr<Engine> StartEngine(const EngineOptions& options, EngineObserver* observer) {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "kernels/base/status.h"
 #include "tests/support/backends.h"
 
@@ -28,10 +29,13 @@ std::string SourcePath(const std::string& relative) {
 }
 
 ModelHarness::ModelHarness(const HarnessOptions& options) : full_context_(options.full_context) {
-  checkpoint_ = OrDie(Checkpoint::Open(SourcePath(options.checkpoint)));
+  const bool is_absolute = absl::StartsWith(options.checkpoint, "/");
+  checkpoint_ =
+      OrDie(Checkpoint::Open(is_absolute ? options.checkpoint : SourcePath(options.checkpoint)));
   ops_ = OrDie(OpenOps(BackendOptions(options.backend)));
   MemoryConfig memory = checkpoint_->memory();
   if (options.capacity > 0) memory.capacity = options.capacity;
+  memory.entry_type = EntryTypeOf(options.backend);
   memory.num_clusters = options.num_clusters;
   memory.read_clusters = options.read_clusters;
   memory.cluster_min_entries = options.cluster_min_entries;

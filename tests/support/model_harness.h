@@ -19,7 +19,7 @@ namespace rasq::testing {
 std::string SourcePath(const std::string& relative);
 
 struct HarnessOptions {
-  std::string checkpoint;           // below the repository's root
+  std::string checkpoint;           // below the repository's root, or an absolute path
   std::string backend = "float32";  // of backends.h
   int32_t capacity = 0;             // 0: the checkpoint's
   int32_t num_clusters = 0;
