@@ -195,6 +195,7 @@ TEST_F(FullDiskTest, SessionsInMemoryGoOn) {
     EXPECT_TRUE(status.ok()) << status.error_message();
   }
   EXPECT_TRUE(server.Serving());
+  EXPECT_THAT(server.Log(), HasSubstr(" state_write session="));
   MakeRoom();
   for (std::thread& other : others) other.join();
   for (int i = 0; i < kSessions; ++i) EXPECT_FALSE(Says(server, Id(i)).empty());
