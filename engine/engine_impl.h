@@ -172,6 +172,7 @@ class Engine::Impl {
                       const std::string& path, int64_t logged);
   SessionRecord MakeRecord(const Session& session) const;
   void SaveAll();
+  absl::Status Save(const SessionPtr& session);
   void ForgetPlaces(const SessionPtr& session);
   // Disk work on the store's threads; what it posts runs on this one.
   void Background(std::function<void()> work);

@@ -216,6 +216,7 @@ void Engine::Impl::WriteState(const SessionPtr& session, const std::shared_ptr<H
   Background([this, session, host, record = std::move(record), path, logged, num_loaded] {
     const absl::Status status = WriteSessionFile(
         path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
+    if (!status.ok() && observer_ != nullptr) observer_->OnWriteFailed(session->name, status);
     Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
   });
 }
@@ -301,32 +302,37 @@ void Engine::Impl::SaveAll() {
     }
   }
   for (const SessionPtr& session : sessions) {
-    auto host = session->host;
-    absl::Status status;
-    if (host == nullptr) {
-      host = std::make_shared<HostState>();
-      if (!session->fresh) host->own = std::make_unique<std::byte[]>(session->layout->bytes);
-      if (session->slot) {
-        status = ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes);
-      } else if (!session->file.empty()) {
-        if (session->num_loaded == session->file_loaded) continue;  // the file says it all
-        status = ReadSessionState(session->file, session->file,
-                                  absl::MakeSpan(host->data(), session->layout->bytes));
-      }
-    }
-    if (!status.ok()) continue;
-    const SessionRecord record = MakeRecord(*session);
-    const std::string path =
-        store_->StatePath(session->stored_key, session->logged, record.cursor.position);
-    const int64_t bytes = session->fresh ? 0 : session->layout->bytes;
-    status = WriteSessionFile(path, path, record, absl::MakeConstSpan(host->data(), bytes));
-    if (!status.ok()) continue;
-    if (session->logs) {
-      NoteCheckpoint(session, record, path, session->logged);
-    } else if (session->file != path) {
-      store_->Remove(session->file);
+    const absl::Status status = Save(session);
+    if (!status.ok() && observer_ != nullptr) observer_->OnWriteFailed(session->name, status);
+  }
+}
+
+absl::Status Engine::Impl::Save(const SessionPtr& session) {
+  std::shared_ptr<HostState> host = session->host;
+  if (host == nullptr) {
+    host = std::make_shared<HostState>();
+    if (!session->fresh) host->own = std::make_unique<std::byte[]>(session->layout->bytes);
+    if (session->slot) {
+      RASQ_RETURN_IF_ERROR(
+          ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes));
+    } else if (!session->file.empty()) {
+      if (session->num_loaded == session->file_loaded) return absl::OkStatus();  // it says it all
+      RASQ_RETURN_IF_ERROR(ReadSessionState(session->file, session->file,
+                                            absl::MakeSpan(host->data(), session->layout->bytes)));
     }
   }
+  const SessionRecord record = MakeRecord(*session);
+  const std::string path =
+      store_->StatePath(session->stored_key, session->logged, record.cursor.position);
+  const int64_t bytes = session->fresh ? 0 : session->layout->bytes;
+  RASQ_RETURN_IF_ERROR(
+      WriteSessionFile(path, path, record, absl::MakeConstSpan(host->data(), bytes)));
+  if (session->logs) {
+    NoteCheckpoint(session, record, path, session->logged);
+  } else if (session->file != path) {
+    store_->Remove(session->file);
+  }
+  return absl::OkStatus();
 }
 
 void Engine::Impl::ForgetPlaces(const SessionPtr& session) {

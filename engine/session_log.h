@@ -104,6 +104,11 @@ class SessionLog {
   int64_t num_writes() const;
 
  private:
+  // Of one session, since it was made.
+  struct Counts {
+    int64_t entries = 0;
+    int64_t forgotten = 0;  // of them; after Recover, since then
+  };
   struct Call {
     std::function<void(SessionLogStore&)> rows;  // puts the call's rows into the next write
     std::function<void(absl::Status)> durable;
@@ -123,7 +128,7 @@ class SessionLog {
   CondVar queued_;   // a call, or stopping_
   CondVar created_;  // a Create is through, or health_ has changed
   std::deque<Call> queue_ ABSL_GUARDED_BY(mu_);
-  absl::flat_hash_map<int64_t, int64_t> num_entries_ ABSL_GUARDED_BY(mu_);  // of each session, ever
+  absl::flat_hash_map<int64_t, Counts> counts_ ABSL_GUARDED_BY(mu_);  // by key
   absl::Status health_ ABSL_GUARDED_BY(mu_);
   int64_t num_writes_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

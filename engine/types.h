@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "kernels/ops.h"
 
@@ -306,12 +307,15 @@ enum class StepKind : int8_t { kAppend, kDecode, kMixed };
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
-  virtual void OnStep(StepKind kind, absl::Duration time, int32_t tokens) = 0;
-  virtual void OnFirstToken(absl::Duration since_call) = 0;
-  virtual void OnNextToken(absl::Duration since_last) = 0;
-  virtual void OnAbsorbed(absl::Duration since_accepted) = 0;
+  virtual void OnStep(StepKind /*kind*/, absl::Duration /*time*/, int32_t /*tokens*/) {}
+  virtual void OnFirstToken(absl::Duration /*since_call*/) {}
+  virtual void OnNextToken(absl::Duration /*since_last*/) {}
+  virtual void OnAbsorbed(absl::Duration /*since_accepted*/) {}
   // One retrieval: the budget that was allowed and the entries that were read.
-  virtual void OnRetrieval(int32_t budget_tokens, int32_t read_tokens) = 0;
+  virtual void OnRetrieval(int32_t /*budget_tokens*/, int32_t /*read_tokens*/) {}
+  // A state could not be written to the state directory. While the engine runs it keeps the state
+  // and tries again; at its end the state is lost unless there is a log. On any thread, at length.
+  virtual void OnWriteFailed(const ScopedName& /*session*/, const absl::Status& /*status*/) {}
 };
 
 }  // namespace rasq

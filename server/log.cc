@@ -35,15 +35,16 @@ void Write(std::FILE* stream, const std::string& line) {
 }
 
 std::string LeftOut(int64_t lines) {
-  return absl::StrCat("left out ", lines, " lines of failures: too many in a second");
+  return absl::StrCat("left out ", lines, " lines of failures: too many at once");
 }
 
 }  // namespace
 
-std::string FormatCall(LogFormat format, absl::Time time, const CallEvent& event) {
+std::string FormatEvent(LogFormat format, absl::Time time, const LogEvent& event) {
   const bool json = format == LogFormat::kJson;
-  std::string line = json ? absl::StrCat("{\"time\":\"", Timestamp(time), "\",\"event\":\"call\"")
-                          : absl::StrCat(Timestamp(time), " call");
+  std::string line =
+      json ? absl::StrCat("{\"time\":\"", Timestamp(time), "\",\"event\":\"", event.name, "\"")
+           : absl::StrCat(Timestamp(time), " ", event.name);
   // Values that need quotes in JSON; in text only the message may hold spaces.
   const auto text = [&](absl::string_view name, absl::string_view value) {
     if (value.empty()) return;
@@ -61,7 +62,9 @@ std::string FormatCall(LogFormat format, absl::Time time, const CallEvent& event
   text("tenant", event.tenant);
   text("session", event.session_id);
   text("code", absl::StatusCodeToString(event.status.code()));
-  number("seconds", absl::StrFormat("%.6f", absl::ToDoubleSeconds(event.duration)));
+  if (event.duration >= absl::ZeroDuration()) {
+    number("seconds", absl::StrFormat("%.6f", absl::ToDoubleSeconds(event.duration)));
+  }
   if (event.tokens_in >= 0) number("tokens_in", absl::StrCat(event.tokens_in));
   if (event.tokens_out >= 0) number("tokens_out", absl::StrCat(event.tokens_out));
   text("trace", event.trace_id);
@@ -83,12 +86,12 @@ std::string FormatMessage(LogFormat format, absl::Time time, absl::string_view t
 }
 
 bool LineLimit::Admit(absl::Time now) {
-  if (lines_per_second_ == 0) return true;
-  if (now - second_ >= absl::Seconds(1) || now < second_) {  // clocks are set back
-    second_ = now;
+  if (most_ == 0) return true;
+  if (now - begin_ >= period_ || now < begin_) {  // clocks are set back
+    begin_ = now;
     lines_ = 0;
   }
-  if (lines_ < lines_per_second_) {
+  if (lines_ < most_) {
     ++lines_;
     return true;
   }
@@ -97,34 +100,45 @@ bool LineLimit::Admit(absl::Time now) {
 }
 
 int64_t LineLimit::TakeLeftOut(absl::Time now) {
-  if (now - second_ < absl::Seconds(1)) return 0;
+  if (now - begin_ < period_) return 0;
   return std::exchange(left_out_, 0);
 }
 
 Log::~Log() {
   MutexLock lock(mu_);
-  const int64_t left_out = failures_.TakeLeftOut(absl::InfiniteFuture());
+  const absl::Time end = absl::InfiniteFuture();
+  const int64_t left_out = failures_.TakeLeftOut(end) + faults_.TakeLeftOut(end);
   if (left_out > 0) Message(LeftOut(left_out));
 }
 
-bool Log::Admit(absl::Time now, bool failure) const {
+bool Log::Admit(absl::Time now, Kind kind) const {
   int64_t left_out = 0;
+  bool admitted = true;
   {
     MutexLock lock(mu_);
-    left_out = failures_.TakeLeftOut(now);
-    if (failure && !failures_.Admit(now)) return false;
+    left_out = failures_.TakeLeftOut(now) + faults_.TakeLeftOut(now);
+    if (kind != Kind::kGood) {
+      admitted = (kind == Kind::kFailure ? failures_ : faults_).Admit(now);
+    }
   }
   if (left_out > 0) Message(LeftOut(left_out));
-  return true;
+  return admitted;
 }
 
-void Log::Call(const CallEvent& event) const {
+void Log::Call(const LogEvent& event) const {
   const absl::Time now = absl::Now();
-  if (Admit(now, !event.status.ok())) Write(stream_, FormatCall(format_, now, event));
+  if (Admit(now, event.status.ok() ? Kind::kGood : Kind::kFailure)) {
+    Write(stream_, FormatEvent(format_, now, event));
+  }
+}
+
+void Log::Fault(const LogEvent& event) const {
+  const absl::Time now = absl::Now();
+  if (Admit(now, Kind::kFault)) Write(stream_, FormatEvent(format_, now, event));
 }
 
 void Log::Complaint(absl::string_view text) const {
-  if (Admit(absl::Now(), /*failure=*/true)) Message(text);
+  if (Admit(absl::Now(), Kind::kFailure)) Message(text);
 }
 
 void Log::Message(absl::string_view text) const {

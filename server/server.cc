@@ -76,6 +76,21 @@ int NumWorkers() {
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 4, 16);
 }
 
+// Counts what the engines do, and says what they could not.
+class Observer : public Metrics {
+ public:
+  explicit Observer(const Log& log) : log_(log) {}
+  void OnWriteFailed(const ScopedName& session, const absl::Status& status) override {
+    log_.Fault({.name = "state_write",
+                .tenant = session.tenant,
+                .session_id = session.id,
+                .status = status});
+  }
+
+ private:
+  const Log& log_;
+};
+
 }  // namespace
 
 // Members are in the order of their making: what comes later uses what comes before.
@@ -110,7 +125,7 @@ class Server::Impl : public Administered {
 
   const ServerOptions options_;
   const Log log_;
-  Metrics metrics_;
+  Observer metrics_{log_};
   const std::shared_ptr<Tenants> tenants_ = std::make_shared<Tenants>();
   std::unique_ptr<EngineGroup> engine_;
   std::unique_ptr<WorkerPool> workers_;

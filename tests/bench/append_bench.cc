@@ -3,20 +3,16 @@
 // this machine reaches in the same run; and bytes per session.
 //   append_bench [--dtype=float32|bfloat16|auto] [--lengths=4096,65536,524288] [--threads=N]
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "engine/checkpoint.h"
 #include "engine/tokenizer/tokenizer.h"
-#include "kernels/base/status.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/token_costs.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
@@ -24,31 +20,24 @@
 namespace rasq {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // FLOP/s of a 1024 x 384 x 1024 product in the backend's element type: the best of many.
 double MeasureCeiling(const OpsOptions& options) {
   constexpr int64_t kRows = 1024, kIn = 384, kOut = 1024;
-  const auto ops = *OpenOps(options);
+  const auto ops = Must(OpenOps(options));
   const std::vector<float> weight(kOut * kIn, 0.01f);
-  const auto matrix = *ops->PackMatrix(weight.data(), kOut, kIn);
-  const auto x = *ops->Allocate(kRows * kIn * SizeOf(ops->element()));
-  const auto y = *ops->Allocate(kRows * kOut * sizeof(float));
+  const auto matrix = Must(ops->PackMatrix(weight.data(), kOut, kIn));
+  const auto x = Must(ops->Allocate(kRows * kIn * SizeOf(ops->element())));
+  const auto y = Must(ops->Allocate(kRows * kOut * sizeof(float)));
   double best = 1e30;
   for (int i = 0; i < 200; ++i) {
     const Clock::time_point start = Clock::now();
-    RASQ_CHECK(ops->Gemm({.x = x->data(),
-                          .w = matrix.get(),
-                          .y = reinterpret_cast<float*>(y->data()),
-                          .rows = kRows,
-                          .x_stride = kIn,
-                          .y_stride = kOut,
-                          .accumulate = false})
-                   .ok());
+    Must(ops->Gemm({.x = x->data(),
+                    .w = matrix.get(),
+                    .y = reinterpret_cast<float*>(y->data()),
+                    .rows = kRows,
+                    .x_stride = kIn,
+                    .y_stride = kOut,
+                    .accumulate = false}));
     best = std::min(best, SecondsSince(start));
   }
   return 2.0 * kRows * kIn * kOut / best;
@@ -64,7 +53,7 @@ void Run(const BenchOptions& bench) {
   EngineOptions options = testing::ShippedModel(bench.dtype);
   options.ops.threads = bench.threads;
   const double ceiling = MeasureCeiling(options.ops);
-  const auto checkpoint = *Checkpoint::Open(options.model);
+  const auto checkpoint = Must(Checkpoint::Open(options.model));
   const auto engine = testing::StartEngine(options);
   const double flops = FlopsPerToken(checkpoint->model(), checkpoint->memory());
   std::printf("device %s, %s; %.1f MFLOP a token; 1024x384x1024 product: %.0f GFLOP/s\n",
@@ -81,7 +70,7 @@ void Run(const BenchOptions& bench) {
   const auto append = [&](int64_t tokens) {
     std::vector<int32_t> ids(tokens);
     for (int32_t& id : ids) id = text[next++ % text.size()];
-    RASQ_CHECK(testing::Append(*engine, session, std::move(ids)).ok());
+    Must(testing::Append(*engine, session, std::move(ids)));
   };
   constexpr int64_t kMeasured = 8192;
   int64_t context = 0;
@@ -94,10 +83,8 @@ void Run(const BenchOptions& bench) {
 
     GenerateRequest request{.session = session, .prompt = std::string(" The")};
     request.stop = {.max_new_tokens = 128, .ignore_eos = true};
-    const auto answer = testing::Generate(*engine, request);
-    RASQ_CHECK(answer.ok());
-    const double decode =
-        absl::ToDoubleSeconds(answer->summary.total_time - answer->summary.time_to_first_token);
+    const GenerateSummary summary = Must(testing::Generate(*engine, request)).summary;
+    const double decode = absl::ToDoubleSeconds(summary.total_time - summary.time_to_first_token);
     std::printf("%10lld %16.0f %12.0f %13.0f%% %18.0f\n", static_cast<long long>(length),
                 append_rate, append_rate * flops / 1e9, 100 * append_rate * flops / ceiling,
                 127 / decode);
@@ -109,25 +96,9 @@ void Run(const BenchOptions& bench) {
 
 int main(int argc, char** argv) {
   rasq::BenchOptions options;
-  for (int i = 1; i < argc; ++i) {
-    absl::string_view argument = argv[i];
-    bool good = true;
-    if (absl::ConsumePrefix(&argument, "--dtype=")) {
-      options.dtype = std::string(argument);
-    } else if (absl::ConsumePrefix(&argument, "--threads=")) {
-      good = absl::SimpleAtoi(argument, &options.threads);
-    } else if (absl::ConsumePrefix(&argument, "--lengths=")) {
-      options.lengths.clear();
-      for (const absl::string_view length : absl::StrSplit(argument, ',')) {
-        good &= absl::SimpleAtoi(length, &options.lengths.emplace_back());
-      }
-    } else {
-      good = false;
-    }
-    if (!good) {
-      std::fprintf(stderr, "%s: not understood\n", argv[i]);
-      return 2;
-    }
-  }
+  rasq::ParseFlags(argc, argv,
+                   {{"--dtype", &options.dtype},
+                    {"--threads", &options.threads},
+                    {"--lengths", &options.lengths}});
   rasq::Run(options);
 }

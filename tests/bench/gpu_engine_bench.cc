@@ -7,7 +7,6 @@
 // few tokens more of its own. 0 sessions: as many as fit if each generates, which takes a copy of
 // its state.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -16,12 +15,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "engine/checkpoint.h"
 #include "engine/engine.h"
 #include "kernels/base/status.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/gpu_timing.h"
 #include "tests/bench/token_costs.h"
 #include "tests/support/engine_harness.h"
@@ -29,10 +26,6 @@
 
 namespace rasq {
 namespace {
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct BenchOptions {
   std::string model = testing::SourcePath("models/llama-3.1-8b-shape");
@@ -132,26 +125,12 @@ void BenchGenerate(Engine& engine, const std::vector<std::string>& sessions, int
 
 int Main(int argc, char** argv) {
   BenchOptions options;
-  const auto numbers = [](absl::string_view list, std::vector<int64_t>& to) {
-    to.clear();
-    for (absl::string_view part : absl::StrSplit(list, ',', absl::SkipEmpty())) {
-      RASQ_CHECK(absl::SimpleAtoi(part, &to.emplace_back()));
-    }
-    return true;
-  };
-  for (int i = 1; i < argc; ++i) {
-    absl::string_view arg = argv[i];
-    if (absl::ConsumePrefix(&arg, "--model=")) {
-      options.model = std::string(arg);
-    } else if (!(absl::ConsumePrefix(&arg, "--lengths=") && numbers(arg, options.lengths)) &&
-               !(absl::ConsumePrefix(&arg, "--sessions=") && numbers(arg, options.sessions)) &&
-               !(absl::ConsumePrefix(&arg, "--history=") &&
-                 absl::SimpleAtoi(arg, &options.history)) &&
-               !(absl::ConsumePrefix(&arg, "--batch=") && absl::SimpleAtoi(arg, &options.batch))) {
-      std::fprintf(stderr, "unknown argument: %s\n", argv[i]);
-      return 2;
-    }
-  }
+  ParseFlags(argc, argv,
+             {{"--model", &options.model},
+              {"--lengths", &options.lengths},
+              {"--sessions", &options.sessions},
+              {"--history", &options.history},
+              {"--batch", &options.batch}});
   const Ceilings ceilings = MeasureCeilings(*Must(OpenOps({.device = "cuda"})));
   std::printf("copy %.0f GB/s (read + write), bf16 GEMM 8192^3 %.0f TFLOP/s\n",
               ceilings.bytes_per_second * 1e-9, ceilings.flops_per_second * 1e-12);

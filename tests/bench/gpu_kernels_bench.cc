@@ -12,14 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "engine/checkpoint.h"
 #include "engine/state_layout.h"
 #include "engine/step_batch.h"
-#include "kernels/base/status.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 #include "tests/bench/gpu_timing.h"
 #include "tests/support/model_harness.h"
 
@@ -507,16 +504,7 @@ void BenchSample(Ops& ops, const ModelConfig& m, int64_t rows, const Table& tabl
 int Main(int argc, char** argv) {
   std::string model = testing::SourcePath("models/llama-3.1-8b-shape");
   int32_t streams = 256, rows = 4096;
-  for (int i = 1; i < argc; ++i) {
-    absl::string_view arg = argv[i];
-    if (absl::ConsumePrefix(&arg, "--model=")) {
-      model = std::string(arg);
-    } else if (!(absl::ConsumePrefix(&arg, "--streams=") && absl::SimpleAtoi(arg, &streams)) &&
-               !(absl::ConsumePrefix(&arg, "--rows=") && absl::SimpleAtoi(arg, &rows))) {
-      std::fprintf(stderr, "unknown argument: %s\n", argv[i]);
-      return 2;
-    }
-  }
+  ParseFlags(argc, argv, {{"--model", &model}, {"--streams", &streams}, {"--rows", &rows}});
   const auto ops = Must(OpenOps({.device = "cuda"}));
   const auto checkpoint = Must(Checkpoint::Open(model, LoadFormat::kDummy));
   const Ceilings ceilings = MeasureCeilings(*ops);

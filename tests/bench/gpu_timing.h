@@ -3,31 +3,16 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
-#include <cstdio>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "kernels/base/status.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 
 namespace rasq {
-
-using Clock = std::chrono::steady_clock;
-
-inline void Must(const absl::Status& status) {
-  if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  RASQ_CHECK(status.ok());
-}
-template <typename T>
-T Must(absl::StatusOr<T> value) {
-  Must(value.status());
-  return *std::move(value);
-}
 
 // Device memory that lives as long as the program.
 class Memory {
@@ -73,7 +58,7 @@ inline double Time(Ops& ops, const std::function<absl::Status()>& run) {
     const Clock::time_point start = Clock::now();
     Must(ops.Replay(*recording));
     wait();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count() / kCalls);
+    best = std::min(best, SecondsSince(start) / kCalls);
   }
   return best;
 }
@@ -88,7 +73,7 @@ inline double TimeCopies(Ops& ops, const std::function<absl::Status()>& run) {
     const Clock::time_point start = Clock::now();
     for (int j = 0; j < kCalls; ++j) Must(run());
     Must(ops.CopyToHost(&host, word->data(), sizeof(host)));
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count() / kCalls);
+    best = std::min(best, SecondsSince(start) / kCalls);
   }
   return best;
 }

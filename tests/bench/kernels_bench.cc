@@ -6,14 +6,13 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <climits>
 #include <cstring>
 #include <memory>
 #include <vector>
 
-#include "kernels/base/status.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench.h"
 #include "tests/support/stream_batches.h"
 #include "tests/support/tensors.h"
 
@@ -31,24 +30,12 @@ constexpr StreamShape kShape = {.window_rows = 448,
                                 .ring_rows = 512};
 
 Ops& Backend() {
-  static const std::unique_ptr<Ops> ops = [] {
-    auto made = OpenOps({.device = "cpu"});
-    RASQ_CHECK(made.ok());
-    return *std::move(made);
-  }();
+  static const std::unique_ptr<Ops> ops = Must(OpenOps({.device = "cpu"}));
   return *ops;
 }
 
-void Must(const absl::Status& status) { RASQ_CHECK(status.ok()); }
-
 std::unique_ptr<Matrix> Weight(int64_t out, int64_t in) {
-  auto matrix = Backend().PackMatrix(RandomFloats(out * in, /*seed=*/1).data(), out, in);
-  RASQ_CHECK(matrix.ok());
-  return *std::move(matrix);
-}
-
-double Seconds(const std::chrono::steady_clock::time_point& since) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+  return Must(Backend().PackMatrix(RandomFloats(out * in, /*seed=*/1).data(), out, in));
 }
 
 // Floating-point operations a second of the machine's best product.
@@ -59,7 +46,7 @@ double Ceiling() {
     std::vector<float> y(1024 * 1024);
     double best = 0;
     for (int i = 0; i < 50; ++i) {
-      const auto begin = std::chrono::steady_clock::now();
+      const auto begin = Clock::now();
       Must(Backend().Gemm({.x = x.data(),
                            .w = w.get(),
                            .y = y.data(),
@@ -67,7 +54,7 @@ double Ceiling() {
                            .x_stride = kHidden,
                            .y_stride = 1024,
                            .accumulate = false}));
-      best = std::max(best, 2.0 * 1024 * 1024 * kHidden / Seconds(begin));
+      best = std::max(best, 2.0 * 1024 * 1024 * kHidden / SecondsSince(begin));
     }
     return best;
   }();

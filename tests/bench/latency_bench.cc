@@ -4,7 +4,6 @@
 //   latency_bench [--dtype=float32|bfloat16|auto] [--tokens=400] [--rounds=3] [--threads=N]
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -12,12 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "engine/engine.h"
 #include "kernels/base/mutex.h"
 #include "kernels/base/status.h"
+#include "tests/bench/bench.h"
 #include "tests/support/engine_harness.h"
 
 namespace rasq {
@@ -40,13 +38,10 @@ class Latencies : public EngineObserver {
     MutexLock lock(mu_);
     if (kind == StepKind::kMixed) mixed_tokens_.push_back(tokens);
   }
-  void OnFirstToken(absl::Duration) override {}
   void OnNextToken(absl::Duration since_last) override {
     MutexLock lock(mu_);
     times_.push_back(absl::ToDoubleMilliseconds(since_last));
   }
-  void OnAbsorbed(absl::Duration) override {}
-  void OnRetrieval(int32_t, int32_t) override {}
 
   void MoveTo(std::vector<double>& all) {
     MutexLock lock(mu_);
@@ -64,12 +59,6 @@ class Latencies : public EngineObserver {
   std::vector<double> times_ ABSL_GUARDED_BY(mu_);
   std::vector<double> mixed_tokens_ ABSL_GUARDED_BY(mu_);
 };
-
-double Quantile(std::vector<double> values, double part) {
-  RASQ_CHECK(!values.empty());
-  std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1, static_cast<size_t>(part * values.size()))];
-}
 
 class Bench {
  public:
@@ -118,7 +107,7 @@ class Bench {
   void Append(const std::string& session, int64_t tokens) {
     std::vector<int32_t> ids(tokens);
     for (int32_t& id : ids) id = text_[next_++ % text_.size()];
-    RASQ_CHECK(testing::Append(*engine_, session, std::move(ids)).ok());
+    Must(testing::Append(*engine_, session, std::move(ids)));
   }
 
   void Generate(int generations, std::vector<double>& times) {
@@ -129,9 +118,9 @@ class Bench {
       GenerateRequest request{.session = readers_[i], .prompt = std::string(" The")};
       request.stop = {.max_new_tokens = bench_.tokens, .ignore_eos = true};
       sinks.push_back(std::make_shared<testing::CollectingSink>());
-      RASQ_CHECK(engine_->Generate(request, sinks.back()).ok());
+      Must(engine_->Generate(request, sinks.back()));
     }
-    for (const auto& sink : sinks) RASQ_CHECK(sink->Wait().ok());
+    for (const auto& sink : sinks) Must(sink->Wait());
     latencies_.MoveTo(times);
   }
 
@@ -147,13 +136,13 @@ class Bench {
     }
     while (engine_->Stats().backlog_tokens < kAppenders * kBlock / 2) std::this_thread::yield();
     const int64_t before = engine_->Stats().appended_tokens;
-    const auto start = std::chrono::steady_clock::now();
+    const Clock::time_point start = Clock::now();
     work();
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    const double seconds = SecondsSince(start);
     const int64_t appended = engine_->Stats().appended_tokens - before;
     stop = true;
     for (std::thread& thread : threads) thread.join();
-    return static_cast<double>(appended) / time.count();
+    return static_cast<double>(appended) / seconds;
   }
 
   const BenchOptions bench_;
@@ -169,24 +158,11 @@ class Bench {
 
 int main(int argc, char** argv) {
   rasq::BenchOptions options;
-  for (int i = 1; i < argc; ++i) {
-    absl::string_view argument = argv[i];
-    bool good = true;
-    if (absl::ConsumePrefix(&argument, "--dtype=")) {
-      options.dtype = std::string(argument);
-    } else if (absl::ConsumePrefix(&argument, "--threads=")) {
-      good = absl::SimpleAtoi(argument, &options.threads);
-    } else if (absl::ConsumePrefix(&argument, "--tokens=")) {
-      good = absl::SimpleAtoi(argument, &options.tokens) && options.tokens > 1;
-    } else if (absl::ConsumePrefix(&argument, "--rounds=")) {
-      good = absl::SimpleAtoi(argument, &options.rounds) && options.rounds > 0;
-    } else {
-      good = false;
-    }
-    if (!good) {
-      std::fprintf(stderr, "%s: not understood\n", argv[i]);
-      return 2;
-    }
-  }
+  rasq::ParseFlags(argc, argv,
+                   {{"--dtype", &options.dtype},
+                    {"--threads", &options.threads},
+                    {"--tokens", &options.tokens},
+                    {"--rounds", &options.rounds}});
+  RASQ_CHECK(options.tokens > 1 && options.rounds > 0);
   rasq::Bench(options).Run();
 }

@@ -15,28 +15,21 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "engine/session_log.h"
 #include "engine/session_log_format.h"
 #include "kernels/base/status.h"
+#include "tests/bench/bench.h"
 
 namespace rasq {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 struct BenchOptions {
   std::string directory = "session_log_bench";  // on the disk to measure; removed afterwards
   double seconds = 2;                           // of each measurement
   std::vector<int64_t> tokens = {64, 1024};     // of an entry
 };
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 LogEntry MakeEntry(int64_t tokens) {
   LogEntry entry;
@@ -121,25 +114,9 @@ void Run(const BenchOptions& options) {
 
 int main(int argc, char** argv) {
   rasq::BenchOptions options;
-  for (int i = 1; i < argc; ++i) {
-    absl::string_view argument = argv[i];
-    bool good = true;
-    if (absl::ConsumePrefix(&argument, "--directory=")) {
-      options.directory = std::string(argument);
-    } else if (absl::ConsumePrefix(&argument, "--seconds=")) {
-      good = absl::SimpleAtod(argument, &options.seconds);
-    } else if (absl::ConsumePrefix(&argument, "--tokens=")) {
-      options.tokens.clear();
-      for (const absl::string_view tokens : absl::StrSplit(argument, ',')) {
-        good &= absl::SimpleAtoi(tokens, &options.tokens.emplace_back());
-      }
-    } else {
-      good = false;
-    }
-    if (!good) {
-      std::fprintf(stderr, "%s: not understood\n", argv[i]);
-      return 2;
-    }
-  }
+  rasq::ParseFlags(argc, argv,
+                   {{"--directory", &options.directory},
+                    {"--seconds", &options.seconds},
+                    {"--tokens", &options.tokens}});
   rasq::Run(options);
 }

@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/mutex.h"
+#include "tests/bench/bench.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/server_program.h"
 #include "tests/support/temporary_directory.h"
@@ -22,7 +23,6 @@
 namespace rasq {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using grpc::StatusCode;
 
 constexpr int kSlots = 4;
@@ -31,12 +31,6 @@ constexpr int kStreamWordsPerSecond = 100;
 
 double Milliseconds(Clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
-}
-
-double Quantile(std::vector<float> values, double part) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1, static_cast<size_t>(part * values.size()))];
 }
 
 // What the clients saw. Any thread may call any method.

@@ -1,11 +1,12 @@
 // What it costs to move a session's state, beside a plain copy of as many bytes on the same way:
 // fork (on the device), park and return (device and host memory), snapshot and restore (disk).
 //   state_moves_bench [--device=cpu] [--model=models/default] [--dummy] [--directory=/tmp]
+//                     [--capacity=0]
+// A capacity makes a small model's states as large as a large one's; 0: the model's own.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -14,16 +15,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "engine/engine_group.h"
 #include "kernels/base/status.h"
+#include "tests/bench/bench.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
 
 namespace rasq {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // The shortest of several runs, in milliseconds: what else the machine does only adds to it.
 double LeastMs(const std::function<void()>& run) {
@@ -33,17 +32,9 @@ double LeastMs(const std::function<void()>& run) {
   for (int i = 0; i < kRuns; ++i) {
     const Clock::time_point start = Clock::now();
     run();
-    least =
-        std::min(least, std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    least = std::min(least, 1e3 * SecondsSince(start));
   }
   return least;
-}
-
-template <typename T>
-T Must(absl::StatusOr<T> value) {
-  if (!value.ok()) std::fprintf(stderr, "%s\n", value.status().ToString().c_str());
-  RASQ_CHECK(value.ok());
-  return *std::move(value);
 }
 
 void Print(const char* what, double ms, const char* beside, double copy_ms) {
@@ -79,21 +70,14 @@ int Main(int argc, char** argv) {
   options.model = testing::SourcePath("models/default");
   options.ops.device = "cpu";
   std::string directory = "/tmp";
-  for (int i = 1; i < argc; ++i) {
-    absl::string_view arg = argv[i];
-    if (absl::ConsumePrefix(&arg, "--device=")) {
-      options.ops.device = std::string(arg);
-    } else if (absl::ConsumePrefix(&arg, "--model=")) {
-      options.model = std::string(arg);
-    } else if (absl::ConsumePrefix(&arg, "--directory=")) {
-      directory = std::string(arg);
-    } else if (arg == "--dummy") {
-      options.load_format = LoadFormat::kDummy;
-    } else {
-      std::fprintf(stderr, "unknown argument: %s\n", argv[i]);
-      return 2;
-    }
-  }
+  bool dummy = false;
+  ParseFlags(argc, argv,
+             {{"--device", &options.ops.device},
+              {"--model", &options.model},
+              {"--directory", &directory},
+              {"--capacity", &options.capacity_tokens},
+              {"--dummy", &dummy}});
+  if (dummy) options.load_format = LoadFormat::kDummy;
   directory += "/rasq-state-moves";
   options.max_full_sessions = 0;
   options.max_generations = 1;
@@ -108,23 +92,21 @@ int Main(int argc, char** argv) {
   const auto from = Must(ops->Allocate(bytes)), to = Must(ops->Allocate(bytes));
   const auto host = Must(ops->AllocateHost(bytes));
   int32_t word = 0;
-  const auto wait = [&] { RASQ_CHECK(ops->CopyToHost(&word, to->data(), sizeof(word)).ok()); };
+  const auto wait = [&] { Must(ops->CopyToHost(&word, to->data(), sizeof(word))); };
   const double on_device = LeastMs([&] {
-    RASQ_CHECK(ops->CopyOnDevice(to->data(), from->data(), bytes).ok());
+    Must(ops->CopyOnDevice(to->data(), from->data(), bytes));
     wait();
   });
   const double both_ways = LeastMs([&] {
-    RASQ_CHECK(ops->CopyToHost(host->data(), from->data(), bytes).ok());
-    RASQ_CHECK(ops->CopyToDevice(to->data(), host->data(), bytes).ok());
+    Must(ops->CopyToHost(host->data(), from->data(), bytes));
+    Must(ops->CopyToDevice(to->data(), host->data(), bytes));
     wait();
   });
 
   const std::string text = testing::Prose(1, 12000), piece = testing::Prose(2, 400);
   testing::CreateSession(*plain, "a");
   Must(testing::Append(*plain, "a", text));
-  const auto forget = [&](const std::string& id) {
-    RASQ_CHECK(testing::DeleteSession(*plain, id).ok());
-  };
+  const auto forget = [&](const std::string& id) { Must(testing::DeleteSession(*plain, id)); };
   const double fork = LeastMs([&] {
     Must(testing::Fork(*plain, {.session = "a", .new_id = "b"}));
     forget("b");

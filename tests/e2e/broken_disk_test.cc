@@ -186,15 +186,19 @@ TEST_F(FullDiskTest, SessionsInMemoryGoOn) {
   for (int i = 0; i < kSessions; ++i) {
     if (Id(i) == busy) continue;
     others.emplace_back([&, i] {
-      const grpc::Status status = server.Append(Id(i), "More. ", nullptr, -1, 40);
+      const grpc::Status status = server.Append(Id(i), testing::Prose(i, 800), nullptr, -1, 60);
       EXPECT_TRUE(status.ok()) << Id(i) << ": " << status.error_message();
     });
   }
   for (int i = 0; i < 5; ++i) {
-    const grpc::Status status = server.Append(busy, "It goes on. ", nullptr, -1, 15);
+    const grpc::Status status = server.Append(busy, testing::Prose(i, 400), nullptr, -1, 15);
     EXPECT_TRUE(status.ok()) << status.error_message();
   }
   EXPECT_TRUE(server.Serving());
+  const auto said_so = [&] { return absl::StrContains(server.Log(), " state_write session="); };
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!said_so() && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+  EXPECT_TRUE(said_so()) << server.Log();
   MakeRoom();
   for (std::thread& other : others) other.join();
   for (int i = 0; i < kSessions; ++i) EXPECT_FALSE(Says(server, Id(i)).empty());

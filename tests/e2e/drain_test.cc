@@ -21,22 +21,11 @@ class DrainTest : public ServerTest {
 TEST_F(DrainTest, ACallTellsStreamsAndRefusesWhatIsNew) {
   StartServer();
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext context;
-  const auto stream = sessions().StreamAppend(&WithDeadline(context));
-  v1::StreamAppendRequest request;
-  request.set_session_id("s");
-  request.mutable_content()->set_text("The last words. ");
-  ASSERT_TRUE(stream->Write(request));
-  v1::StreamAppendResponse ack;
-  while (ack.next_offset() < 16) ASSERT_TRUE(stream->Read(&ack));
+  OpenStream stream(sessions(), "s");
   EXPECT_FALSE(server().draining());
   ASSERT_TRUE(Drain({}).ok());
   EXPECT_TRUE(server().draining());
-  while (stream->Read(&ack)) {
-  }
-  EXPECT_TRUE(ack.draining());
-  EXPECT_EQ(ack.absorbed_tokens(), ack.accepted_tokens());
-  EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNAVAILABLE);
+  stream.ExpectDrained();
   EXPECT_EQ(Get("s").error_code(), StatusCode::UNAVAILABLE);
   StopServer();
 }
@@ -46,10 +35,7 @@ TEST_F(DrainTest, TheCallsGraceIsTheGrace) {
   options.drain_grace = absl::Hours(1);
   StartServer(options);
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext context;
-  const auto reader = sessions().Generate(&WithDeadline(context), EndlessGeneration("s"));
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  RunningGeneration generation(sessions(), EndlessGeneration("s"));
   v1::DrainRequest request;
   request.mutable_grace()->set_seconds(-1);
   EXPECT_EQ(Drain(request).error_code(), StatusCode::INVALID_ARGUMENT);
@@ -58,9 +44,7 @@ TEST_F(DrainTest, TheCallsGraceIsTheGrace) {
   request.mutable_grace()->set_nanos(100'000'000);
   ASSERT_TRUE(Drain(request).ok());
   StopServer();  // returns: no hour passes
-  while (reader->Read(&response)) {
-  }
-  EXPECT_FALSE(reader->Finish().ok());
+  EXPECT_FALSE(generation.Finish().ok());
 }
 
 TEST_F(DrainTest, TheGraceCanBeEnded) {
@@ -68,16 +52,11 @@ TEST_F(DrainTest, TheGraceCanBeEnded) {
   options.drain_grace = absl::Hours(1);
   StartServer(options);
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext context;
-  const auto reader = sessions().Generate(&WithDeadline(context), EndlessGeneration("s"));
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  RunningGeneration generation(sessions(), EndlessGeneration("s"));
   std::thread impatient([this] { server().EndGrace(); });
   StopServer();
   impatient.join();
-  while (reader->Read(&response)) {
-  }
-  EXPECT_FALSE(reader->Finish().ok());
+  EXPECT_FALSE(generation.Finish().ok());
 }
 
 TEST_F(DrainTest, ServerInfoCounts) {

@@ -91,15 +91,10 @@ TEST_F(GenerateTest, DiscardLeavesNoTraceAndCommitDoes) {
 }
 
 TEST_F(GenerateTest, SecondOneIsAborted) {
-  grpc::ClientContext context;
-  const auto reader = sessions().Generate(&WithDeadline(context), EndlessGeneration("s"));
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  RunningGeneration generation(sessions(), EndlessGeneration("s"));
   EXPECT_EQ(Generate(Short("s", 1)).error_code(), StatusCode::ABORTED);
-  context.TryCancel();
-  while (reader->Read(&response)) {
-  }
-  EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);
+  generation.Cancel();
+  EXPECT_EQ(generation.Finish().error_code(), StatusCode::CANCELLED);
   EXPECT_TRUE(GenerateWhenFree(Short("s", 1)).ok());
 }
 

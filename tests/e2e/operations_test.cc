@@ -93,20 +93,14 @@ TEST_F(OperationsTest, WatchHearsOfTheStop) {
   EXPECT_EQ(HealthStatus(response), 1);
   // A generation holds the stop back, so that the change is seen before the connection ends.
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext generating;
   v1::GenerateRequest request = EndlessGeneration("s");
   request.mutable_stop()->set_max_new_tokens(32);
-  const auto reader = sessions().Generate(&WithDeadline(generating), request);
-  v1::GenerateResponse chunk;
-  ASSERT_TRUE(reader->Read(&chunk));
+  RunningGeneration generation(sessions(), request);
   std::thread stopper([this] { StopServer(); });
   call->Read(&response, nullptr);
   EXPECT_TRUE(Next(queue));
   EXPECT_EQ(HealthStatus(response), 2);
-  while (reader->Read(&chunk)) {
-  }
-  EXPECT_TRUE(chunk.has_summary());
-  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_TRUE(generation.Finish().ok());
   stopper.join();
   grpc::Status status;
   call->Finish(&status, nullptr);
@@ -116,21 +110,10 @@ TEST_F(OperationsTest, WatchHearsOfTheStop) {
 TEST_F(OperationsTest, StreamsEndThemselvesOnAStop) {
   StartServer();
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext context;
-  const auto stream = sessions().StreamAppend(&WithDeadline(context));
-  v1::StreamAppendRequest request;
-  request.set_session_id("s");
-  request.mutable_content()->set_text("The last words. ");
-  ASSERT_TRUE(stream->Write(request));
-  v1::StreamAppendResponse ack;
-  while (ack.next_offset() < 16) ASSERT_TRUE(stream->Read(&ack));
+  OpenStream stream(sessions(), "s");
   const auto start = std::chrono::steady_clock::now();
   StopServer();
-  while (stream->Read(&ack)) {
-  }
-  EXPECT_TRUE(ack.draining());
-  EXPECT_EQ(ack.absorbed_tokens(), ack.accepted_tokens());
-  EXPECT_EQ(stream->Finish().error_code(), StatusCode::UNAVAILABLE);
+  stream.ExpectDrained();
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15)) << "took the grace";
 }
 
@@ -139,14 +122,9 @@ TEST_F(OperationsTest, GraceEnds) {
   options.drain_grace = absl::Milliseconds(100);
   StartServer(options);
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext context;
-  const auto reader = sessions().Generate(&WithDeadline(context), EndlessGeneration("s"));
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  RunningGeneration generation(sessions(), EndlessGeneration("s"));
   StopServer();
-  while (reader->Read(&response)) {
-  }
-  EXPECT_FALSE(reader->Finish().ok());
+  EXPECT_FALSE(generation.Finish().ok());
 }
 
 TEST_F(OperationsTest, ReflectionIsThereIfAsked) {
@@ -242,10 +220,7 @@ TEST_F(OperationsTest, MetricsPageHasEveryName) {
 TEST_F(OperationsTest, MetricsSayThatItDrains) {
   StartServer(WithMetrics());
   ASSERT_TRUE(Create("s").ok());
-  grpc::ClientContext context;
-  const auto reader = sessions().Generate(&WithDeadline(context), EndlessGeneration("s"));
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  RunningGeneration generation(sessions(), EndlessGeneration("s"));
   std::thread stopper([this] { StopServer(); });
   // The generation holds the stop back for the grace, ten seconds.
   const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(9);
@@ -253,9 +228,8 @@ TEST_F(OperationsTest, MetricsSayThatItDrains) {
   while (!said && std::chrono::steady_clock::now() < give_up) {
     said = absl::StrContains(HttpGet("/metrics"), "rasq_serving 0\n");
   }
-  context.TryCancel();
-  while (reader->Read(&response)) {
-  }
+  generation.Cancel();
+  EXPECT_FALSE(generation.Finish().ok());
   stopper.join();
   EXPECT_TRUE(said);
 }

@@ -123,18 +123,12 @@ TEST_F(SessionTest, PagesListEverySessionOnce) {
 TEST_F(SessionTest, DeleteWaitsForWorkInFlight) {
   StartServer();
   ASSERT_TRUE(Create("busy").ok());
-  grpc::ClientContext context;
   v1::GenerateRequest request = EndlessGeneration("busy");
   request.mutable_stop()->set_max_new_tokens(16);
-  const auto reader = sessions().Generate(&WithDeadline(context), request);
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
+  RunningGeneration generation(sessions(), request);
   EXPECT_TRUE(Delete("busy").ok());
   // Whatever was running has ended by now, and well.
-  while (reader->Read(&response)) {
-  }
-  EXPECT_TRUE(response.has_summary());
-  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_TRUE(generation.Finish().ok());
   EXPECT_EQ(Get("busy").error_code(), StatusCode::NOT_FOUND);
 }
 

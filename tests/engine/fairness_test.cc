@@ -178,10 +178,6 @@ class MixedSteps : public EngineObserver {
     MutexLock lock(mu_);
     if (kind == StepKind::kMixed) tokens_.push_back(tokens);
   }
-  void OnFirstToken(absl::Duration) override {}
-  void OnNextToken(absl::Duration) override {}
-  void OnAbsorbed(absl::Duration) override {}
-  void OnRetrieval(int32_t, int32_t) override {}
 
   std::vector<int32_t> tokens() {
     MutexLock lock(mu_);

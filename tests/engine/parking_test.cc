@@ -1,9 +1,12 @@
 // More sessions than slots: states that move to host memory, to disk, over the end of a server and
 // back, and that nobody can tell it from what sessions say.
 #include <chrono>
+#include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/engine_group.h"
@@ -25,12 +28,38 @@ using testing::TemporaryDirectory;
 
 constexpr int32_t kTokens = 24;
 
-std::unique_ptr<EngineGroup> Start(const EngineOptions& options) {
-  auto group =
-      EngineGroup::Create(options, nullptr, [](const std::string& line) { ADD_FAILURE() << line; });
+std::unique_ptr<EngineGroup> Start(const EngineOptions& options,
+                                   EngineObserver* observer = nullptr) {
+  auto group = EngineGroup::Create(options, observer,
+                                   [](const std::string& line) { ADD_FAILURE() << line; });
   if (!group.ok()) ADD_FAILURE() << group.status();
   return group.ok() ? *std::move(group) : nullptr;
 }
+
+class FailedWrites : public EngineObserver {
+ public:
+  void OnWriteFailed(const ScopedName& session, const absl::Status& status) override {
+    MutexLock lock(mu_);
+    sessions_.insert(session.id);
+    status_ = status;
+    changed_.SignalAll();
+  }
+  absl::Status Wait() {
+    MutexLock lock(mu_);
+    while (status_.ok()) changed_.Wait(mu_);
+    return status_;
+  }
+  std::set<std::string> TakeSessions() {
+    MutexLock lock(mu_);
+    return std::exchange(sessions_, {});
+  }
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+  std::set<std::string> sessions_ ABSL_GUARDED_BY(mu_);
+  absl::Status status_ ABSL_GUARDED_BY(mu_);
+};
 
 class ParkingTest : public testing::BackendTest {
  protected:
@@ -197,6 +226,27 @@ TEST_P(ParkingTest, WhatWasAcceptedIsAbsorbedByTheNextServer) {
   CreateSession(*plain, "a");
   ASSERT_TRUE(Append(*plain, "a", text).ok());
   EXPECT_EQ(NextTokens(*second, "a", kTokens), NextTokens(*plain, "a", kTokens));
+}
+
+TEST_P(ParkingTest, WhatCannotBeWrittenIsTold) {
+  FailedWrites failed;
+  auto group = Start(WithDisk(), &failed);
+  ASSERT_NE(group, nullptr);
+  const std::string states = directory_.path() + "/states", away = directory_.path() + "/away";
+  std::filesystem::rename(states, away);
+  const auto append = [&](int i) { EXPECT_TRUE(Append(*group, Id(i), Prose(i, 1200)).ok()); };
+  for (int i = 0; i < 8; ++i) CreateSession(*group, Id(i));
+  for (int i = 0; i < 5; ++i) append(i);  // more than two slots and what is spare of host memory
+  EXPECT_THAT(std::string(failed.Wait().message()), HasSubstr(states));
+  EXPECT_GT(group->Stats().snapshots_failed, 0);
+  std::filesystem::rename(away, states);
+  for (int i = 0; i < 8; ++i) append(i);
+  for (int i = 0; i < 8; ++i) EXPECT_FALSE(NextTokens(*group, Id(i), kTokens).empty());
+  // What is only in memory at the end is lost, and named.
+  failed.TakeSessions();
+  std::filesystem::rename(states, away);
+  group.reset();
+  EXPECT_THAT(failed.TakeSessions(), ::testing::Contains(Id(7)));
 }
 
 TEST_P(ParkingTest, AnotherModelsSessionsAreNotTouched) {

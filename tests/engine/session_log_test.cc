@@ -1,10 +1,13 @@
 #include "engine/session_log.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <latch>
 #include <memory>
 #include <string>
@@ -105,6 +108,30 @@ TEST_F(SessionLogTest, ForgetsWhatACheckpointHoldsAndWhatIsDeleted) {
     log->Append(2, NumberedEntry(8), [](const absl::Status&) {});
   }
   EXPECT_THAT(testing::NumbersOf(Reopen().sessions.at(2)), ElementsAre(8));
+}
+
+int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  statm >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+// They were a list as long as their number's square, here of some 400 MB.
+TEST_F(SessionLogTest, ManyCheckpointsTakeLittleMemory) {
+  constexpr int kCheckpoints = 2000;
+  {
+    const auto log = Reopen().log;
+    ASSERT_TRUE(log->Create(1, "record").ok());
+    for (int n = 1; n <= kCheckpoints; ++n) {
+      log->Append(1, NumberedEntry(n), [](const absl::Status&) {});
+      log->Checkpoint(1, n, "1.state", "record", [](const absl::Status&) {});
+    }
+  }
+  const int64_t before = ResidentBytes();
+  const RecoveredLog found = Reopen();
+  EXPECT_LT(ResidentBytes() - before, int64_t{100} << 20);
+  EXPECT_EQ(found.sessions.at(1).state_sequence, kCheckpoints);
 }
 
 TEST_F(SessionLogTest, OneProcessHoldsIt) {

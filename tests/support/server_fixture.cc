@@ -148,6 +148,45 @@ v1::GenerateRequest EndlessGeneration(const std::string& id) {
   return request;
 }
 
+OpenStream::OpenStream(v1::SessionService::Stub& sessions, const std::string& id)
+    : stream_(sessions.StreamAppend(&WithDeadline(context_))) {
+  v1::StreamAppendRequest request;
+  request.set_session_id(id);
+  request.mutable_content()->set_text("The last words. ");
+  EXPECT_TRUE(stream_->Write(request));
+  v1::StreamAppendResponse ack;
+  while (ack.next_offset() < 16) {
+    if (stream_->Read(&ack)) continue;
+    ADD_FAILURE() << "the stream ended";
+    return;
+  }
+}
+
+void OpenStream::ExpectDrained() {
+  v1::StreamAppendResponse ack;
+  while (stream_->Read(&ack)) {
+  }
+  EXPECT_TRUE(ack.draining());
+  EXPECT_EQ(ack.absorbed_tokens(), ack.accepted_tokens());
+  EXPECT_EQ(stream_->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+RunningGeneration::RunningGeneration(v1::SessionService::Stub& sessions,
+                                     const v1::GenerateRequest& request)
+    : reader_(sessions.Generate(&WithDeadline(context_), request)) {
+  v1::GenerateResponse first;
+  EXPECT_TRUE(reader_->Read(&first));
+}
+
+grpc::Status RunningGeneration::Finish() {
+  v1::GenerateResponse response;
+  while (reader_->Read(&response)) {
+  }
+  grpc::Status status = reader_->Finish();
+  EXPECT_TRUE(!status.ok() || response.has_summary());
+  return status;
+}
+
 int OpenSocket(const std::string& address) {
   const absl::StatusOr<Address> parsed = ParseAddress(address);
   if (!parsed.ok()) return -1;

@@ -72,6 +72,32 @@ grpc::ClientContext& WithDeadline(grpc::ClientContext& context);
 // A generation that goes on until it is stopped.
 v1::GenerateRequest EndlessGeneration(const std::string& id);
 
+// A stream of a session that stands at its start: it has taken a few words, and is open.
+class OpenStream {
+ public:
+  OpenStream(v1::SessionService::Stub& sessions, const std::string& id);
+  // Once the server drains: it is told, ends, and all that it took is absorbed.
+  void ExpectDrained();
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::StreamAppendRequest, v1::StreamAppendResponse>>
+      stream_;
+};
+
+// A generation that has brought its first token.
+class RunningGeneration {
+ public:
+  RunningGeneration(v1::SessionService::Stub& sessions, const v1::GenerateRequest& request);
+  void Cancel() { context_.TryCancel(); }
+  // Reads what is left. OK only with a summary at the end.
+  grpc::Status Finish();
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
+};
+
 // A TCP connection to "127.0.0.1:PORT"; -1 on failure.
 int OpenSocket(const std::string& address);
 
