@@ -229,12 +229,15 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
   return result;
 }
 
-Tensor Decoder::ForwardFull(const Tensor& tokens, torch::ScalarType compute) const {
+Tensor Decoder::ForwardFull(const Tensor& tokens, torch::ScalarType compute,
+                            const LayerObserver& observe) const {
   const Rotation rotation =
       RotationAt(torch::arange(tokens.size(1), tokens.options()), InvFreq(), compute);
   Tensor x = Embed(tokens, compute);
   for (int64_t l = 0; l < model_.num_layers; ++l) {
-    const SegmentKeys keys = Project(l, Norm(x, Of(l, "input_layernorm.weight")), rotation);
+    const Tensor h = Norm(x, Of(l, "input_layernorm.weight"));
+    const SegmentKeys keys = Project(l, h, rotation);
+    if (observe) observe(l, h, keys);
     x = Finish(l, x,
                CausalAttention(keys.query, keys.key, keys.value,
                                1 / std::sqrt(static_cast<double>(model_.head_dim))));

@@ -15,11 +15,11 @@
 
 namespace rasq::testing {
 
-// A file below the repository's root.
+// A file below the repository's root; absolute paths are as they are.
 std::string SourcePath(const std::string& relative);
 
 struct HarnessOptions {
-  std::string checkpoint;           // below the repository's root
+  std::string checkpoint;           // a SourcePath
   std::string backend = "float32";  // of backends.h
   int32_t capacity = 0;             // 0: the checkpoint's
   int32_t num_clusters = 0;
