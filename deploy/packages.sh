@@ -9,5 +9,5 @@ RASQ_BUILD_PACKAGES=(
 )
 RASQ_CHECK_PACKAGES=(
   clang clang-format clang-tidy libclang-rt-14-dev xz-utils
-  prometheus haproxy systemd curl jq openssl
+  prometheus haproxy systemd curl jq openssl gnuplot-nox
 )

@@ -7,15 +7,18 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint.h"
 #include "engine/json_reader.h"
 #include "kernels/base/status.h"
+#include "train/data/bpe_trainer.h"
 #include "train/data/training_data.h"
 #include "train/decoder.h"
+#include "train/plot.h"
 #include "train/recipe.h"
 #include "train/replicas.h"
+#include "train/safetensors_writer.h"
 #include "train/trainer.h"
 #include "train/training_state.h"
 
@@ -108,6 +111,66 @@ absl::Status RunTraining(const TrainingFlags& flags, bool new_weights,
   return absl::OkStatus();
 }
 
+absl::Status RunInit(const TrainingFlags& flags) {
+  RASQ_RETURN_IF_ERROR(Wants(flags.model, "model"));
+  RASQ_RETURN_IF_ERROR(Wants(flags.output, "output"));
+  RASQ_RETURN_IF_ERROR(Wants(flags.data, "data"));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<torch::Device> devices, ParseDevices(flags.device));
+  InitOptions options{.model = flags.model,
+                      .output = flags.output,
+                      .data = flags.data,
+                      .shape = flags.adapter,
+                      .calibration_tokens = flags.calibration_tokens,
+                      .device = devices.front(),
+                      .threads = flags.loader_threads};
+  for (const std::string& text : flags.retrieval_layers) {
+    int32_t layer;
+    if (!absl::SimpleAtoi(text, &layer)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("retrieval_layers=\"", text, "\": must be numbers with commas between"));
+    }
+    options.shape.retrieval_layers.push_back(layer);
+  }
+  return InitAdapter(options);
+}
+
+// The model's own adapter, or one that is made in the output first, goes on with a frozen decoder
+// as the recipe's phases say.
+absl::Status RunConvert(TrainingFlags flags, const std::atomic<bool>& stop) {
+  RASQ_RETURN_IF_ERROR(Wants(flags.model, "model"));
+  RASQ_RETURN_IF_ERROR(Wants(flags.output, "output"));
+  const auto has_adapter = [](const std::string& directory) {
+    std::error_code error;
+    return std::filesystem::exists(directory + "/rasq_config.json", error);
+  };
+  if (!has_adapter(flags.model)) {
+    if (!has_adapter(flags.output)) RASQ_RETURN_IF_ERROR(RunInit(flags));
+    flags.model = flags.output;
+  }
+  return RunTraining(flags, /*new_weights=*/false, stop);
+}
+
+absl::Status RunTokenizer(const TrainingFlags& flags) {
+  RASQ_RETURN_IF_ERROR(Wants(flags.data, "data"));
+  RASQ_RETURN_IF_ERROR(Wants(flags.output, "output"));
+  RASQ_ASSIGN_OR_RETURN(const std::vector<Document> documents,
+                        TrainingData::ReadDocuments(flags.data, tasks::Split::kTraining));
+  std::vector<absl::string_view> texts;
+  for (const Document& document : documents) texts.push_back(document.text);
+  RASQ_ASSIGN_OR_RETURN(
+      const BpeFiles files,
+      TrainBpe(texts, {.vocab_size = flags.vocab, .num_threads = flags.loader_threads}));
+  std::error_code error;
+  std::filesystem::create_directories(flags.output, error);
+  RASQ_RETURN_IF_ERROR(WriteTextFile(flags.output + "/tokenizer.json", files.tokenizer_json));
+  return WriteTextFile(flags.output + "/tokenizer_config.json", files.tokenizer_config_json);
+}
+
+absl::Status RunPlot(const TrainingFlags& flags) {
+  RASQ_RETURN_IF_ERROR(Wants(flags.output, "output"));
+  return PlotRun(flags.output);
+}
+
 }  // namespace
 
 absl::Status RunCommand(absl::string_view command, const TrainingFlags& flags,
@@ -115,6 +178,10 @@ absl::Status RunCommand(absl::string_view command, const TrainingFlags& flags,
   try {  // libtorch throws; nothing of it leaves this folder
     if (command == "pretrain") return RunTraining(flags, /*new_weights=*/true, stop);
     if (command == "tune") return RunTraining(flags, /*new_weights=*/false, stop);
+    if (command == "convert") return RunConvert(flags, stop);
+    if (command == "init") return RunInit(flags);
+    if (command == "tokenizer") return RunTokenizer(flags);
+    if (command == "plot") return RunPlot(flags);
   } catch (const std::exception& error) {
     return absl::InternalError(error.what());
   }

@@ -22,9 +22,9 @@ Tensor Unit(const Tensor& x) {
   return (wide / wide.norm(2, -1, true).clamp_min(1e-12)).to(x.scalar_type());
 }
 
-// P^+ P of each of [matrices, rows, columns]: [matrices, columns, columns]. Solved on the processor:
-// the matrices are few and small, and libtorch's batched solver for GPUs (MAGMA) is not safe where
-// several devices have a thread each.
+// P^+ P of each of [matrices, rows, columns]: [matrices, columns, columns]. Solved on the
+// processor: the matrices are few and small, and libtorch's batched solver for GPUs (MAGMA) is not
+// safe where several devices have a thread each.
 Tensor RoundTrips(const Tensor& device_down) {
   const Tensor down = device_down.to(torch::kCPU);
   const Tensor gram = torch::matmul(down, down.transpose(1, 2));
@@ -224,12 +224,14 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
   return result;
 }
 
-Tensor Decoder::ForwardFull(const Tensor& tokens, torch::ScalarType compute) const {
+Tensor Decoder::ForwardFull(const Tensor& tokens, torch::ScalarType compute,
+                            const LayerObserver& observe) const {
   const Angles angles = AnglesAt(torch::arange(tokens.size(1), tokens.options()), InvFreq());
   Tensor x = Embed(tokens, compute);
   for (int64_t l = 0; l < model_.num_layers; ++l) {
-    const Heads heads =
-        Project(l, Norm(x, Of(l, "input_layernorm.weight")), angles, /*query_bias=*/{});
+    const Tensor h = Norm(x, Of(l, "input_layernorm.weight"));
+    const Heads heads = Project(l, h, angles, /*query_bias=*/{});
+    if (observe) observe(l, h, heads);
     x = Finish(l, x,
                CausalAttention(heads.query, heads.key, heads.value,
                                1 / std::sqrt(static_cast<double>(model_.head_dim))));

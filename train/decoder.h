@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -40,6 +41,10 @@ struct ForwardResult {
   Tensor compression_loss;            // mean over layers of the relative square errors of K and V
 };
 
+// Sees what each layer of the plain decoder works on: its input h [streams, tokens, hidden] after
+// the first norm, and what attention makes of it.
+using LayerObserver = std::function<void(int64_t layer, const Tensor& h, const Heads& keys)>;
+
 class Decoder {
  public:
   static absl::StatusOr<Decoder> Load(const Checkpoint& checkpoint);
@@ -49,7 +54,8 @@ class Decoder {
   // tokens: int64 [streams, tokens], a multiple of the segment. The model must have a memory.
   ForwardResult Forward(const Tensor& tokens, const ForwardOptions& options) const;
   // The plain decoder: causal attention over everything. hidden [streams, tokens, hidden].
-  Tensor ForwardFull(const Tensor& tokens, torch::ScalarType compute) const;
+  Tensor ForwardFull(const Tensor& tokens, torch::ScalarType compute,
+                     const LayerObserver& observe = nullptr) const;
 
   // [vocab, hidden]; the embedding itself if they are tied.
   const Tensor& head() const;

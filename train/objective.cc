@@ -1,6 +1,7 @@
 #include "train/objective.h"
 
 #include "train/cross_entropy.h"
+#include "train/distillation.h"
 
 namespace rasq::train {
 namespace {
@@ -54,22 +55,45 @@ void AddRetrievals(const ForwardResult& forward, const Batch& batch, const Phase
   result.terms["retrieval"] = loss.detach() / static_cast<double>(layers);
 }
 
+// What the decoder's own attention looks for, in place of evidence.
+void AddLesson(const ForwardResult& forward, const Lesson& lesson, const Phase& phase,
+               const RetrievalProbe& probe, Objective& result) {
+  const auto layers = static_cast<double>(forward.retrievals.size());
+  Tensor loss = torch::zeros_like(result.total), read = loss;
+  for (size_t i = 0; i < forward.retrievals.size(); ++i) {
+    loss = loss + RetrievalDivergence(forward.retrievals[i], lesson.attention[i]);
+    read = read + AttentionRead(forward.retrievals[i], probe, lesson.attention[i]);
+  }
+  result.total = result.total + phase.loss.retrieval * loss;
+  result.terms["retrieval"] = loss.detach() / layers;
+  result.terms["attention_read"] = read / layers;
+}
+
 }  // namespace
 
 Objective ComputeObjective(const Decoder& decoder, const Batch& batch, const Phase& phase,
                            const ForwardOptions& given) {
   ForwardOptions options = given;
-  options.probe.stream = batch.stream;
-  options.probe.segment = batch.segment;
-  options.probe.evidence = batch.evidence;
+  const bool taught = phase.teacher != Teacher::kNone;
+  Lesson lesson;
+  if (taught) {
+    lesson = Teach(decoder, batch.tokens, options.probe, options.compute);
+  } else {
+    options.probe.stream = batch.stream;
+    options.probe.segment = batch.segment;
+    options.probe.evidence = batch.evidence;
+  }
   ForwardResult forward;
   if (phase.full_attention) {
     forward.hidden = decoder.ForwardFull(batch.tokens, options.compute);
   } else {
     forward = decoder.Forward(batch.tokens, options);
   }
-  const TokenLosses losses = CrossEntropy(forward.hidden.flatten(0, 1), decoder.head(),
-                                          batch.target.flatten(), batch.weight.flatten());
+  const Tensor hidden = forward.hidden.flatten(0, 1);
+  const Tensor target = batch.target.flatten(), weight = batch.weight.flatten();
+  const TokenLosses losses =
+      taught ? Divergence(hidden, lesson.hidden.flatten(0, 1), decoder.head(), target, weight)
+             : CrossEntropy(hidden, decoder.head(), target, weight);
   Objective result;
   result.total = phase.loss.task * losses.mean;
   result.terms["task"] = losses.mean.detach();
@@ -81,7 +105,11 @@ Objective ComputeObjective(const Decoder& decoder, const Batch& batch, const Pha
     result.answer_right = over_answers(losses.right.to(torch::kFloat32)) > 0.999;
   }
   if (phase.full_attention) return result;
-  if (batch.num_rows() > 0) AddRetrievals(forward, batch, phase, options.probe, result);
+  if (taught) {
+    AddLesson(forward, lesson, phase, options.probe, result);
+  } else if (batch.num_rows() > 0) {
+    AddRetrievals(forward, batch, phase, options.probe, result);
+  }
   const Tensor gate = forward.log_gate.exp().mean();
   result.total = result.total + phase.loss.gate * gate;
   if (batch.num_rows() > 0) {

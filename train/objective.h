@@ -15,7 +15,8 @@ namespace rasq::train {
 struct Objective {
   Tensor total;  // carries the gradient; without the policy's term
   // Scalars on the device, without gradient, by name: "task", "retrieval", "recall", "alive",
-  // "gate", "keep", "budget", "compression".
+  // "gate", "keep", "budget", "compression"; with a teacher "attention_read" in place of "recall"
+  // and "alive", and "task" and "retrieval" are divergences from it.
   std::map<std::string, Tensor> terms;
 
   // Of the batch's answers; undefined if there are none.
@@ -27,7 +28,8 @@ struct Objective {
   std::vector<Retrieval> retrievals;
 };
 
-// The probe's rows are the batch's answers; how it explores is the options'.
+// The probe's rows are the batch's answers, or with a teacher the options' own (DrawSegments); how
+// it explores is the options'.
 Objective ComputeObjective(const Decoder& decoder, const Batch& batch, const Phase& phase,
                            const ForwardOptions& options);
 

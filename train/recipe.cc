@@ -54,11 +54,19 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
   phase.trains = Choice<Trains>(
       fields, "trains",
       {{"all", Trains::kAll}, {"adapter", Trains::kAdapter}, {"decoder", Trains::kDecoder}}, "all");
+  phase.teacher = Choice<Teacher>(
+      fields, "teacher", {{"none", Teacher::kNone}, {"full_attention", Teacher::kFullAttention}},
+      "none");
+  phase.teacher_segments = fields.Int("teacher_segments", 1, 1 << 20, phase.teacher_segments);
   phase.policy = Choice<PolicyMethod>(fields, "policy",
                                       {{"none", PolicyMethod::kNone},
                                        {"reinforce", PolicyMethod::kReinforce},
                                        {"ppo", PolicyMethod::kPpo}},
                                       "none");
+  if (phase.teacher != Teacher::kNone &&
+      (phase.full_attention || phase.policy != PolicyMethod::kNone)) {
+    fields.Bad("teacher", Json("full_attention"), "none where there is a policy or full_attention");
+  }
   phase.temperature = fields.Number("temperature", 1e-3, 100, phase.temperature);
   phase.ppo_epochs = fields.Int("ppo_epochs", 1, 100, phase.ppo_epochs);
   phase.ppo_clip = fields.Number("ppo_clip", 0, 1, phase.ppo_clip);

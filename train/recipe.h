@@ -16,6 +16,9 @@ namespace rasq::train {
 
 enum class PolicyMethod { kNone, kReinforce, kPpo };
 enum class Trains { kAll, kAdapter, kDecoder };
+// What tokens are predicted and memory is searched against: the text and its marked evidence, or
+// the decoder itself with full attention (distillation.h).
+enum class Teacher { kNone, kFullAttention };
 
 // Factors of the hybrid loss's terms (algorithm.md section 7).
 struct LossWeights {
@@ -37,6 +40,8 @@ struct Phase {
   std::vector<int64_t> capacities = {0};  // one is drawn for each step; 0: unbounded
   bool full_attention = false;            // the decoder alone, without its memory
   Trains trains = Trains::kAll;
+  Teacher teacher = Teacher::kNone;
+  int64_t teacher_segments = 4;  // of each stream, into whose retrieval the teacher looks
   LossWeights loss;
   PolicyMethod policy = PolicyMethod::kNone;
   double temperature = 0.5;  // of the policy's exploration

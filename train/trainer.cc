@@ -17,6 +17,7 @@
 #include "kernels/base/status.h"
 #include "train/batch.h"
 #include "train/batch_loader.h"
+#include "train/distillation.h"
 #include "train/objective.h"
 #include "train/policy.h"
 #include "train/replicas.h"
@@ -87,6 +88,7 @@ class ReplicaTrainer {
   void Step(const Phase& phase, BatchLoader& loader);
   void PlayAndLearn(const Phase& phase, const Batch& batch);
   Objective Compute(const Phase& phase, const Batch& batch, const RetrievalProbe& probe);
+  uint64_t Draw(uint64_t kind, int64_t part) const;
   RetrievalProbe Explore(const Phase& phase, const Batch& batch, int64_t part) const;
   Tensor Advantage(const Phase& phase, const Batch& batch, const Objective& objective);
   void Update();
@@ -149,8 +151,12 @@ void ReplicaTrainer::Step(const Phase& phase, BatchLoader& loader) {
       return;
     }
     const bool explores = phase.policy == PolicyMethod::kReinforce && batch.num_rows() > 0;
-    const Objective objective =
-        Compute(phase, batch, explores ? Explore(phase, batch, part) : RetrievalProbe());
+    RetrievalProbe probe;
+    if (explores) probe = Explore(phase, batch, part);
+    if (phase.teacher != Teacher::kNone) {
+      probe = DrawSegments(batch.tokens, decoder_.memory(), phase.teacher_segments, Draw(3, part));
+    }
+    const Objective objective = Compute(phase, batch, probe);
     Tensor loss = objective.total;
     if (explores) {
       loss = loss + phase.loss.policy * ReinforceLoss(objective.log_probability,
@@ -199,13 +205,18 @@ Objective ReplicaTrainer::Compute(const Phase& phase, const Batch& batch,
   return ComputeObjective(decoder_, batch, phase, options);
 }
 
+// A seed of this step's, replica's and part's own for each kind of draw.
+uint64_t ReplicaTrainer::Draw(uint64_t kind, int64_t part) const {
+  return Mix(shared_.recipe.seed + kind, progress_.steps,
+             static_cast<uint64_t>(part * num_replicas() + rank_));
+}
+
 RetrievalProbe ReplicaTrainer::Explore(const Phase& phase, const Batch& batch, int64_t part) const {
   const auto layers = static_cast<int64_t>(decoder_.memory().retrieval_layers.size());
-  const uint64_t seed = Mix(shared_.recipe.seed + 2, progress_.steps,
-                            static_cast<uint64_t>(part * num_replicas() + rank_));
   RetrievalProbe probe;
   probe.temperature = phase.temperature;
-  probe.entry_noise = GumbelNoise({layers, batch.num_rows(), batch.tokens.size(1)}, seed, device_);
+  probe.entry_noise =
+      GumbelNoise({layers, batch.num_rows(), batch.tokens.size(1)}, Draw(2, part), device_);
   return probe;
 }
 
@@ -260,6 +271,16 @@ absl::Status ReplicaTrainer::Save() {
                       progress_);
 }
 
+// A teacher reads whole streams, and something in them must have left the window.
+absl::Status CheckTaught(int64_t stream_tokens, const Decoder& decoder) {
+  const int64_t least = (FirstTaughtSegment(decoder.memory()) + 1) * decoder.memory().segment;
+  const int64_t most = decoder.model().max_positions;
+  if (stream_tokens >= least && stream_tokens <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("stream_tokens=", stream_tokens, ": with teacher=\"full_attention\" in [", least,
+                   ", ", most, "], what the model has a past in and was trained for"));
+}
+
 }  // namespace
 
 absl::StatusOr<Progress> Train(const TrainerOptions& options, const Recipe& recipe,
@@ -271,6 +292,9 @@ absl::StatusOr<Progress> Train(const TrainerOptions& options, const Recipe& reci
       return absl::InvalidArgumentError(
           absl::StrCat("stream_tokens=", phase.stream_tokens, ": must be a multiple of ",
                        initial.memory().segment, ", the model's segment"));
+    }
+    if (phase.teacher != Teacher::kNone) {
+      RASQ_RETURN_IF_ERROR(CheckTaught(phase.stream_tokens, initial));
     }
     RASQ_ASSIGN_OR_RETURN(StreamSource source, streams(phase));
     shared.sources.push_back(std::move(source));

@@ -24,6 +24,7 @@ T OrDie(absl::StatusOr<T> value) {
 
 // The variable is for programs that run where the tree they were built from is not.
 std::string SourcePath(const std::string& relative) {
+  if (!relative.empty() && relative.front() == '/') return relative;
   const char* folder = std::getenv("RASQ_SOURCE_DIR");
   return std::string(folder != nullptr ? folder : RASQ_SOURCE_DIR) + "/" + relative;
 }

@@ -15,7 +15,7 @@
 
 namespace rasq::testing {
 
-// A file below the repository's root.
+// A file below the repository's root; absolute paths are as they are.
 std::string SourcePath(const std::string& relative);
 
 struct HarnessOptions {

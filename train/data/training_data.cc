@@ -49,12 +49,8 @@ absl::Status ReadFile(const std::string& path, tasks::Split split, MixtureData& 
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Load(const std::string& directory,
-                                                                 const Tokenizer& tokenizer,
-                                                                 tasks::Split split,
-                                                                 int num_threads) {
+absl::StatusOr<std::vector<Document>> ReadFolder(const std::string& directory, tasks::Split split,
+                                                 MixtureData& data) {
   std::error_code error;
   std::vector<std::string> paths;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
@@ -63,15 +59,32 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Load(const std::stri
   if (error) return absl::NotFoundError(absl::StrCat(directory, ": ", error.message()));
   std::sort(paths.begin(), paths.end());
 
-  std::unique_ptr<TrainingData> data(new TrainingData);
-  data->split_ = split;
   std::vector<Document> documents;
   for (const std::string& path : paths) {
-    RASQ_RETURN_IF_ERROR(ReadFile(path, split, data->data_, documents));
+    RASQ_RETURN_IF_ERROR(ReadFile(path, split, data, documents));
   }
   if (documents.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(directory, ": there is no text"));
   }
+  return documents;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Document>> TrainingData::ReadDocuments(const std::string& directory,
+                                                                  tasks::Split split) {
+  MixtureData unused;
+  return ReadFolder(directory, split, unused);
+}
+
+absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Load(const std::string& directory,
+                                                                 const Tokenizer& tokenizer,
+                                                                 tasks::Split split,
+                                                                 int num_threads) {
+  std::unique_ptr<TrainingData> data(new TrainingData);
+  data->split_ = split;
+  RASQ_ASSIGN_OR_RETURN(const std::vector<Document> documents,
+                        ReadFolder(directory, split, data->data_));
   data->corpus_ =
       std::make_unique<Corpus>(Corpus::FromDocuments(documents, tokenizer, num_threads));
   data->data_.tokenizer = &tokenizer;

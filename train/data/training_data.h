@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/json_reader.h"
@@ -27,6 +28,10 @@ class TrainingData {
   // StreamTaskName; the others are 0. Null: MixtureOptions' own. Borrows the data.
   absl::StatusOr<std::shared_ptr<const StreamMixture>> Mix(const Json& proportions, uint64_t seed,
                                                            int32_t segment_tokens) const;
+
+  // The texts of a directory alone, dialogues included. Errors as Load's.
+  static absl::StatusOr<std::vector<Document>> ReadDocuments(const std::string& directory,
+                                                             tasks::Split split);
 
   int64_t num_text_tokens() const { return corpus_->num_tokens(); }
 
