@@ -30,9 +30,8 @@ class Calibrator {
     const Tensor inv_freq = torch::tensor(model.inv_freq, torch::kFloat64).to(tokens.device());
     back_ = Inverse(AnglesAt(torch::arange(tokens_, options_), inv_freq));
     // Distances from a segment's queries to where its memory stands.
-    read_ = Mean(
-        RotationAt(torch::arange(memory.window + 1, memory.window + 1 + memory.segment, options_),
-                   inv_freq, torch::kFloat32));
+    read_ = Mean(AnglesAt(
+        torch::arange(memory.window + 1, memory.window + 1 + memory.segment, options_), inv_freq));
   }
 
   void Observe(int64_t layer, const Tensor& h, const Heads& keys) {
