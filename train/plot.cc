@@ -3,6 +3,8 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <map>
 #include <utility>
@@ -56,6 +58,7 @@ struct Log {
   }
 };
 
+std::string Quoted(absl::string_view text) { return absl::StrReplaceAll(text, {{"'", "''"}}); }
 // Underscores would lower what follows them.
 std::string Title(absl::string_view name) { return absl::StrReplaceAll(name, {{"_", "\\_"}}); }
 
@@ -91,33 +94,45 @@ class Script {
   // Curves that have no points are left out, and panels that have no curves.
   void Add(const Panel& panel, const std::vector<std::pair<std::string, const Curve*>>& curves) {
     std::string plots;
+    double least = INFINITY, most = -INFINITY;
     for (const auto& [name, curve] : curves) {
       if (curve->empty()) continue;
       absl::StrAppend(&data_, "$curve", num_curves_, " << END\n");
       for (const auto& [tokens, value] : *curve) {
         absl::StrAppendFormat(&data_, "%.6g %.6g\n", static_cast<double>(tokens) / 1e6, value);
+        least = std::min(least, value);
+        most = std::max(most, value);
       }
       absl::StrAppend(&data_, "END\n");
       absl::StrAppendFormat(&plots, "%s $curve%d using 1:2 with lines linewidth 1.5 title '%s'",
-                            plots.empty() ? "plot" : ",", num_curves_++, Title(name));
+                            plots.empty() ? "plot" : ",", num_curves_++, Quoted(Title(name)));
     }
     if (plots.empty()) return;
-    absl::StrAppendFormat(&panels_, "set title '%s'\nset yrange [%s]\n%s\n", panel.title,
-                          panel.is_share ? "0:1.02" : "*:*", plots);
+    std::string range = panel.is_share ? "0:1.02" : "*:*";
+    if (!panel.is_share && least == most) {  // gnuplot warns of a range without a width
+      range = absl::StrFormat("%.6g:%.6g", least - 0.5, most + 0.5);
+    }
+    absl::StrAppendFormat(&panels_, "set title '%s'\nset yrange [%s]\n%s\n", panel.title, range,
+                          plots);
     ++num_panels_;
   }
 
   std::string Finish(const std::map<int64_t, std::string>& phases, absl::string_view prefix) const {
     const int rows = (num_panels_ + kColumns - 1) / kColumns, height = rows * kRowHeight;
-    std::string script =
-        absl::StrCat(data_, "set xlabel 'million tokens'\nset grid linecolor rgb 'gray90'\n",
-                     "set key outside right top\n");
-    for (const auto& [tokens, unused] : phases) {  // where each but the first phase begins
+    std::string script = absl::StrCat(
+        data_, "set xlabel 'million tokens'\nset grid linecolor rgb 'gray80'\n",
+        "set key outside right top\nset rmargin 24\n");  // frames of one width, whatever the keys
+    for (const auto& [tokens, name] : phases) {          // where each but the first phase begins
       if (tokens == phases.begin()->first) continue;
+      const double x = static_cast<double>(tokens) / 1e6;
       absl::StrAppendFormat(&script,
                             "set arrow from %.6g, graph 0 to %.6g, graph 1 nohead dashtype 2 "
                             "linecolor rgb 'gray50'\n",
-                            static_cast<double>(tokens) / 1e6, static_cast<double>(tokens) / 1e6);
+                            x, x);
+      absl::StrAppendFormat(&script,
+                            "set label '%s' at %.6g, graph 0.97 right rotate offset 0.8,0 "
+                            "font ',8' textcolor rgb 'gray50'\n",
+                            Quoted(Title(name)), x);
     }
     for (const char* kind : {"svg", "png"}) {
       absl::StrAppendFormat(
@@ -163,7 +178,7 @@ absl::StatusOr<std::string> MakePlotScript(absl::string_view text, absl::string_
   std::vector<std::pair<std::string, const Curve*>> tasks;
   for (const auto& [name, curve] : log.right) tasks.emplace_back(name, &curve);
   script.Add({.title = "answers right", .means = {}, .is_share = true}, tasks);
-  return script.Finish(log.phases, absl::StrReplaceAll(prefix, {{"'", "''"}}));
+  return script.Finish(log.phases, Quoted(prefix));
 }
 
 absl::Status PlotRun(const std::string& directory) {

@@ -1,8 +1,7 @@
 // A decoder that never saw a memory, served with one.
 #include "train/init_adapter.h"
 
-#include <filesystem>
-#include <fstream>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -10,11 +9,7 @@
 #include "gtest/gtest.h"
 #include "tests/support/files.h"
 #include "tests/support/model_harness.h"
-#include "tests/support/small_tokenizer.h"
-#include "tests/support/temporary_directory.h"
-#include "train/calibration.h"
-#include "train/decoder.h"
-#include "train/training_state.h"
+#include "tests/train/plain_checkpoint.h"
 
 namespace rasq::train {
 namespace {
@@ -22,44 +17,17 @@ namespace {
 using ::rasq::testing::ModelHarness;
 using ::testing::HasSubstr;
 
-constexpr char kConfig[] = R"({
-  "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "vocab_size": 300,
-  "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 6, "num_attention_heads": 6,
-  "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-  "max_position_embeddings": 256, "tie_word_embeddings": false})";
-
 class InitAdapterTest : public ::testing::Test {
  protected:
-  InitAdapterTest() {
-    for (const char* name : {"model", "data"}) {
-      std::filesystem::create_directories(directory_.path() + "/" + name);
-    }
-    WriteFile(Path("model/config.json"), kConfig);
-    WriteFile(Path("model/tokenizer.json"), SmallTokenizerJson(kGpt2PreTokenizer).dump());
-    torch::manual_seed(5);
-    Decoder decoder = Decoder::Make(*ParseModelConfig(kConfig, ""), MemoryConfig());
-    const torch::NoGradGuard no_grad;
-    for (const auto& [name, parameter] : decoder.parameters()) {
-      // Large enough that attention has preferences, and biases that count.
-      if (parameter.dim() == 2) Tensor(parameter).mul_(8);
-      if (name.ends_with(".bias")) Tensor(parameter).add_(torch::randn_like(parameter));
-    }
-    EXPECT_TRUE(WriteModel(Path("model"), decoder).ok());
-    std::string text;
-    for (int i = 0; i < 3000; ++i) {
-      text += "the " + std::to_string(i * i % 977) + (i % 7 == 0 ? " ring.\n" : " thing ");
-    }
-    WriteFile(Path("data/text.txt"), text);
-    options_ = {.model = Path("model"),
-                .output = Path("output"),
-                .data = Path("data"),
-                .shape = {.segment = 16, .window = 32, .sinks = 2, .capacity = 48, .budget = 16},
-                .calibration_tokens = 4000};
-  }
-  std::string Path(const std::string& name) const { return directory_.path() + "/" + name; }
+  std::string Path(const std::string& name) const { return checkpoint_.Path(name); }
 
-  rasq::testing::TemporaryDirectory directory_;
-  InitOptions options_;
+  const testing::PlainCheckpoint checkpoint_;
+  InitOptions options_ = {
+      .model = Path("model"),
+      .output = Path("output"),
+      .data = Path("data"),
+      .shape = {.segment = 16, .window = 32, .sinks = 2, .capacity = 48, .budget = 16},
+      .calibration_tokens = 4000};
 };
 
 std::vector<int32_t> SomeTokens(int count) {

@@ -1,0 +1,77 @@
+// What the program does, from its flags.
+#include "train/commands.h"
+
+#include <atomic>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/files.h"
+#include "tests/train/plain_checkpoint.h"
+#include "train/training_state.h"
+
+namespace rasq::train {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string Recipe(int64_t tokens) {
+  return absl::StrCat(R"({"matrix_rate": 0.002, "rate": 0.001, "phases": [{"tokens": )", tokens,
+                      R"(, "stream_tokens": 96, "streams": 1, "trains": "adapter",
+                      "teacher": "full_attention", "mixture": {"text": 1}}]})");
+}
+
+TEST(CommandsTest, ConvertMakesAnAdapterAndGoesOn) {
+  const testing::PlainCheckpoint checkpoint;
+  TrainingFlags flags{
+      .model = checkpoint.Path("model"),
+      .output = checkpoint.Path("output"),
+      .recipe = checkpoint.Path("recipe.json"),
+      .data = checkpoint.Path("data"),
+      .device = "cpu",
+      .dtype = "auto",
+      .time_limit = absl::InfiniteDuration(),
+      .save_interval = absl::InfiniteDuration(),
+      .loader_threads = 1,
+      .log_steps = 1,
+      .adapter = {.segment = 16, .window = 32, .sinks = 2, .capacity = 48, .budget = 8},
+      .retrieval_layers = {"2", "4"},
+      .calibration_tokens = 1000};
+  const std::atomic<bool> stop{false};
+  for (const int64_t steps : {2, 3}) {  // the second time it goes on with its own adapter
+    WriteFile(flags.recipe, Recipe(steps * 96));
+    const absl::Status converted = RunCommand("convert", flags, stop);
+    ASSERT_TRUE(converted.ok()) << converted;
+    const auto state = LoadTraining(flags.output);
+    ASSERT_TRUE(state.ok()) << state.status();
+    EXPECT_EQ(state->progress.steps, steps);
+  }
+  const auto result = Checkpoint::Open(flags.output);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ((*result)->memory().retrieval_layers, (std::vector<int32_t>{2, 4}));
+  EXPECT_EQ(ReadFile(checkpoint.Path("model/model.safetensors")),
+            ReadFile(checkpoint.Path("output/model.safetensors")));  // frozen, and bfloat16 before
+
+  flags.output = checkpoint.Path("other");
+  flags.retrieval_layers = {"two"};
+  EXPECT_THAT(std::string(RunCommand("init", flags, stop).message()),
+              HasSubstr("retrieval_layers=\"two\""));
+}
+
+TEST(CommandsTest, TokenizerLearnsFromTheData) {
+  const testing::PlainCheckpoint checkpoint;
+  TrainingFlags flags{.output = checkpoint.Path("tokenizer"), .loader_threads = 1, .vocab = 265};
+  const std::atomic<bool> stop{false};
+  EXPECT_THAT(std::string(RunCommand("tokenizer", flags, stop).message()), HasSubstr("--data"));
+  flags.data = checkpoint.Path("data");
+  const absl::Status made = RunCommand("tokenizer", flags, stop);
+  ASSERT_TRUE(made.ok()) << made;
+  const auto tokenizer = Tokenizer::Load(flags.output);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->vocab_size(), 265);
+  EXPECT_EQ((*tokenizer)->Decode((*tokenizer)->Encode("the thing")), "the thing");
+  EXPECT_LT((*tokenizer)->Encode(" the thing").size(), 8u);
+}
+
+}  // namespace
+}  // namespace rasq::train
