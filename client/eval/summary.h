@@ -1,0 +1,28 @@
+// Exact match per strategy, task and length.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "client/eval/memory_metrics.h"
+#include "client/eval/results.h"
+
+namespace rasq::client {
+
+inline constexpr char kAllTasks[] = "all";
+
+struct SummaryCell {
+  std::string strategy, task;
+  int64_t length;  // tokens
+  Share share;
+};
+// Strategies and tasks in the order in which they come first, lengths ascending; and, for a
+// strategy with several tasks, those of all together as task kAllTasks. What is asked along the
+// stream is left out: adaptation is not memory.
+std::vector<SummaryCell> Summarise(const Results& results);
+
+// A row a task, a column a length.
+std::string SummaryTable(const Results& results);
+
+}  // namespace rasq::client
