@@ -1,16 +1,28 @@
 #include "client/eval/memory_metrics.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 #include <utility>
 
 namespace rasq::client {
 
+Interval WilsonInterval(const Share& share) {
+  if (share.asked == 0) return {.low = 0, .high = 1};
+  constexpr double kZ = 1.959964;  // of the normal distribution's 97.5 %
+  const auto n = static_cast<double>(share.asked);
+  const double p = share.value(), z2 = kZ * kZ / n;
+  const double middle = (p + z2 / 2) / (1 + z2);
+  const double half = kZ * std::sqrt(p * (1 - p) / n + z2 / (4 * n)) / (1 + z2);
+  return {.low = std::max(0.0, middle - half), .high = std::min(1.0, middle + half)};
+}
+
 std::vector<RetentionPoint> RetentionCurve(const std::vector<QuestionResult>& results) {
   constexpr int64_t kFirstEnd = 512;  // tokens
   std::map<int64_t, Share> by_end;
   for (const QuestionResult& result : results) {
+    if (result.distance_tokens.has_value()) continue;
     int64_t end = kFirstEnd;
     while (result.age_tokens >= end) end *= 2;
     by_end[end].Add(result.exact);
@@ -31,6 +43,16 @@ TemporalConsistency MeasureTemporalConsistency(const std::vector<QuestionResult>
     if (result.kind == "then") consistency.then.Add(result.exact);
   }
   return consistency;
+}
+
+std::vector<DistancePoint> AdaptationCurve(const std::vector<QuestionResult>& results) {
+  std::map<int64_t, Share> by_distance;
+  for (const QuestionResult& result : results) {
+    if (result.distance_tokens.has_value()) by_distance[*result.distance_tokens].Add(result.exact);
+  }
+  std::vector<DistancePoint> curve;
+  for (const auto& [distance, share] : by_distance) curve.push_back({distance, share});
+  return curve;
 }
 
 AdaptationSpeed MeasureAdaptationSpeed(const std::vector<QuestionResult>& results) {

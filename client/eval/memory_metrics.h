@@ -18,10 +18,16 @@ struct Share {
   }
   double value() const { return asked == 0 ? 0 : static_cast<double>(right) / asked; }
 };
+// Within which the true share lies with 95 %: Wilson's interval (Wilson 1927). {0, 1} if nothing
+// was asked.
+struct Interval {
+  double low, high;
+};
+Interval WilsonInterval(const Share& share);
 
 // Information retention: how many questions are answered right, by the age of the newest fact that
 // they need. The first point holds ages below 512 tokens, each next one twice as high ages; points
-// without a question are left out.
+// without a question are left out, and what was asked along the stream.
 struct RetentionPoint {
   int64_t min_age_tokens, end_age_tokens;
   Share share;
@@ -42,6 +48,12 @@ struct AdaptationSpeed {
   int64_t never = 0;                    // answered right at no distance
   std::optional<double> median_tokens;  // none: there are no updates, or most are never right
 };
+// How many questions are answered right at each distance, ascending.
+struct DistancePoint {
+  int64_t distance_tokens;
+  Share share;
+};
+std::vector<DistancePoint> AdaptationCurve(const std::vector<QuestionResult>& results);
 AdaptationSpeed MeasureAdaptationSpeed(const std::vector<QuestionResult>& results);
 
 }  // namespace rasq::client

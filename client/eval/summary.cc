@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/eval/answer_metrics.h"
 
 namespace rasq::client {
 namespace {
@@ -17,6 +18,29 @@ size_t IndexOf(std::vector<std::string>& names, const std::string& name) {
   if (found != names.end()) return static_cast<size_t>(found - names.begin());
   names.push_back(name);
   return names.size() - 1;
+}
+
+using Answers = std::vector<const QuestionResult*>;
+
+SummaryCell MakeCell(const std::string& strategy, const std::string& task, int64_t length,
+                     const Answers& answers) {
+  SummaryCell cell{.strategy = strategy, .task = task, .length = length};
+  std::vector<std::pair<std::string, std::string>> pairs;
+  double recall = 0;
+  int64_t with_recall = 0;
+  for (const QuestionResult* answer : answers) {
+    cell.share.Add(answer->exact);
+    cell.f1 += answer->f1;
+    cell.rouge_l += RougeL(answer->got, answer->want);
+    pairs.emplace_back(answer->got, answer->want);
+    recall += answer->evidence_recall.value_or(0);
+    with_recall += answer->evidence_recall.has_value() ? 1 : 0;
+  }
+  cell.f1 /= static_cast<double>(answers.size());
+  cell.rouge_l /= static_cast<double>(answers.size());
+  cell.bleu = Bleu(pairs);
+  if (with_recall > 0) cell.evidence_recall = recall / static_cast<double>(with_recall);
+  return cell;
 }
 
 std::string AdaptationText(const Results& results) {
@@ -33,31 +57,30 @@ std::string AdaptationText(const Results& results) {
 
 std::vector<SummaryCell> Summarise(const Results& results) {
   std::vector<std::string> strategies, tasks;
-  std::map<size_t, std::map<size_t, std::map<int64_t, Share>>> shares;
+  std::map<size_t, std::map<size_t, std::map<int64_t, Answers>>> asked;
+  for (const RunHeader& run : results.runs) {
+    for (const std::string& strategy : run.strategies) IndexOf(strategies, strategy);
+    for (const std::string& task : run.tasks) IndexOf(tasks, task);
+  }
   for (const QuestionResult& result : results.questions) {
     if (result.distance_tokens.has_value()) continue;
     const size_t strategy = IndexOf(strategies, result.key.strategy);
     const size_t task = IndexOf(tasks, result.key.task);
-    shares[strategy][task][result.key.length].Add(result.exact);
+    asked[strategy][task][result.key.length].push_back(&result);
   }
   std::vector<SummaryCell> cells;
-  for (const auto& [strategy, by_task] : shares) {
-    std::map<int64_t, Share> all;
-    const auto add = [&, &strategy = strategy](const std::string& task,
-                                               const std::map<int64_t, Share>& by_length) {
-      for (const auto& [length, share] : by_length) {
-        cells.push_back(
-            {.strategy = strategies[strategy], .task = task, .length = length, .share = share});
-      }
-    };
+  for (const auto& [strategy, by_task] : asked) {
+    std::map<int64_t, Answers> all;
     for (const auto& [task, by_length] : by_task) {
-      add(tasks[task], by_length);
-      for (const auto& [length, share] : by_length) {
-        all[length].right += share.right;
-        all[length].asked += share.asked;
+      for (const auto& [length, answers] : by_length) {
+        cells.push_back(MakeCell(strategies[strategy], tasks[task], length, answers));
+        all[length].insert(all[length].end(), answers.begin(), answers.end());
       }
     }
-    if (by_task.size() > 1) add(kAllTasks, all);
+    if (by_task.size() < 2) continue;
+    for (const auto& [length, answers] : all) {
+      cells.push_back(MakeCell(strategies[strategy], kAllTasks, length, answers));
+    }
   }
   return cells;
 }

@@ -1,7 +1,8 @@
-// Exact match per strategy, task and length.
+// What is right per strategy, task and length.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,15 +15,18 @@ inline constexpr char kAllTasks[] = "all";
 
 struct SummaryCell {
   std::string strategy, task;
-  int64_t length;  // tokens
-  Share share;
+  int64_t length;                         // tokens
+  Share share;                            // exact matches
+  double f1 = 0, rouge_l = 0;             // means
+  double bleu = 0;                        // of all answers together
+  std::optional<double> evidence_recall;  // mean over questions with evidence behind the window
 };
-// Strategies and tasks in the order in which they come first, lengths ascending; and, for a
+// Strategies and tasks in the order in which runs asked for them, lengths ascending; and, for a
 // strategy with several tasks, those of all together as task kAllTasks. What is asked along the
 // stream is left out: adaptation is not memory.
 std::vector<SummaryCell> Summarise(const Results& results);
 
-// A row a task, a column a length.
+// Exact match; a row a task, a column a length.
 std::string SummaryTable(const Results& results);
 
 }  // namespace rasq::client

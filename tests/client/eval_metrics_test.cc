@@ -83,6 +83,16 @@ TEST(MemoryMetricsTest, RetentionByAge) {
   EXPECT_EQ(curve[2].share.asked, 3);
 }
 
+TEST(MemoryMetricsTest, WilsonsInterval) {
+  // 8 of 10: middle (0.8 + 0.19207) / 1.38415, half width 1.96 * 0.16001 / 1.38415.
+  const Interval interval = WilsonInterval({.right = 8, .asked = 10});
+  EXPECT_NEAR(interval.low, 0.4902, 1e-4);
+  EXPECT_NEAR(interval.high, 0.9433, 1e-4);
+  EXPECT_EQ(WilsonInterval({.right = 0, .asked = 5}).low, 0);
+  EXPECT_NEAR(WilsonInterval({.right = 0, .asked = 5}).high, 0.4345, 1e-4);  // z^2 / (5 + z^2)
+  EXPECT_EQ(WilsonInterval({}).high, 1);
+}
+
 TEST(MemoryMetricsTest, TemporalConsistencyIsOfValuesThatChanged) {
   std::vector<QuestionResult> results(6);
   results[0].kind = results[1].kind = results[2].kind = "now";
@@ -118,6 +128,12 @@ TEST(MemoryMetricsTest, AdaptationSpeedIsAMedian) {
   AddUpdate(1, {true, true, true}, results);
   AddUpdate(2, {false, false, true}, results);
   EXPECT_EQ(MeasureAdaptationSpeed(results).median_tokens, 64);
+  const std::vector<DistancePoint> curve = AdaptationCurve(results);
+  ASSERT_EQ(curve.size(), 3u);
+  EXPECT_EQ(curve[1].distance_tokens, 64);
+  EXPECT_EQ(curve[1].share.right, 2);
+  EXPECT_EQ(curve[1].share.asked, 3);
+  EXPECT_EQ(RetentionCurve(results)[0].share.asked, 1);
   AddUpdate(3, {false, false}, results);
   AdaptationSpeed speed = MeasureAdaptationSpeed(results);
   EXPECT_EQ(speed.updates, 4);

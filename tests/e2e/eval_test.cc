@@ -9,6 +9,7 @@
 #include "tests/support/files.h"
 #include "tests/support/process.h"
 #include "tests/support/server_program.h"
+#include "tests/support/temporary_directory.h"
 
 namespace rasq {
 namespace {
@@ -46,6 +47,14 @@ TEST(EvalTest, MeasuresTheShippedModelAndGoesOn) {
     EXPECT_EQ(stream.state_bytes > results->runs[0].state_bytes / 2, stream.key.strategy == "rasq");
   }
   EXPECT_EQ(server.Info().sessions_open(), 0);
+
+  const testing::TemporaryDirectory folder;
+  Process report({RASQ_CLI_BINARY, "report", path, "--to", folder.path(), "--no-pictures"});
+  report.CloseInput();
+  EXPECT_EQ(report.Wait(), 0) << report.err();
+  EXPECT_NE(report.out().find("| window | qa1 |"), std::string::npos) << report.out();
+  EXPECT_EQ(folder.CountFiles(".csv"), 5);  // nothing was asked along the stream
+  EXPECT_NE(ReadFile(folder.path() + "/report.md").find("fingerprint"), std::string::npos);
 }
 
 TEST(EvalTest, WrongUseIsNamed) {
@@ -63,6 +72,9 @@ TEST(EvalTest, WrongUseIsNamed) {
   EXPECT_NE(error({"--split", "x"}, 2).find("--split=x"), std::string::npos);
   EXPECT_NE(error({"--streams", "0"}, 2).find("--streams=0"), std::string::npos);
   EXPECT_NE(error({"--text", "/nowhere.txt"}, 1).find("/nowhere.txt"), std::string::npos);
+  Process report({RASQ_CLI_BINARY, "report"});
+  report.CloseInput();
+  EXPECT_EQ(report.Wait(), 2);
 }
 
 }  // namespace
