@@ -1,10 +1,6 @@
 #include "client/eval/haystack.h"
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstdio>
-#include <memory>
 #include <utility>
 
 #include "absl/strings/ascii.h"
