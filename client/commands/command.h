@@ -40,8 +40,10 @@ absl::Status RunModel(Context& context, const Arguments& arguments);
 absl::Status RunInfo(Context& context, const Arguments& arguments);
 absl::Status RunAdmin(Context& context, const Arguments& arguments);
 absl::Status RunDemo(Context& context, const Arguments& arguments);
+absl::Status RunEval(Context& context, const Arguments& arguments);
+absl::Status RunReport(Context& context, const Arguments& arguments);
 
-inline constexpr std::array<Command, 9> kCommands = {{
+inline constexpr std::array<Command, 11> kCommands = {{
     {"append", "append files or standard input to a session", RunAppend},
     {"ask", "ask a question of a session", RunAsk},
     {"chat", "talk with a session", RunChat},
@@ -51,6 +53,8 @@ inline constexpr std::array<Command, 9> kCommands = {{
     {"info", "what the server can hold, and how much of it is taken", RunInfo},
     {"admin", "stop the server, or have it read its files again", RunAdmin},
     {"demo", "stream 100,000 tokens into a session and question it on the way", RunDemo},
+    {"eval", "measure what sessions remember, by task and length of the stream", RunEval},
+    {"report", "make tables and pictures of what eval measured", RunReport},
 }};
 
 }  // namespace rasq::client

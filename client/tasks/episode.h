@@ -6,11 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+
 namespace rasq::tasks {
 
 // Held out are wordings, names and values that no training episode has, so that a measurement does
 // not ask for what was learned by heart.
 enum class Split { kTraining, kHeldOut };
+
+// Whether a document, story or passage belongs to the split: 5 % are held out, by a hash of the id.
+bool InSplit(Split split, absl::string_view id);
 
 // A part of a fact's text.
 struct Span {
@@ -27,6 +32,9 @@ struct Question {
   // May be asked when at least `after_fact` and at most `until_fact` facts are told: before, it has
   // no answer, and later it has another.
   int after_fact, until_fact;
+  // What it asks of a value that changes: "now", "then" (at a time), "before" (the last change),
+  // "first". Of other tasks: empty.
+  absl::string_view kind = {};
 };
 
 struct Episode {

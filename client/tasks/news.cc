@@ -309,24 +309,39 @@ struct Thread {
 
 constexpr size_t kMaxEvidence = 6;  // the newest statements of a thread
 
+// In the topic's own words or in those for any; `value` is the newest.
+std::string Word(Random& random, Split split, const Thread& thread, const Words& own,
+                 const Words& any, absl::string_view at, absl::string_view value) {
+  return Fill(random, PickFrom(random, split, !own.empty() && random.Chance(0.5) ? own : any),
+              {{"n", thread.topic->name}, {"e", thread.subject}, {"at", at}, {"v", value}});
+}
+
+// For the newest value once the thread's first `num_said` statements are made.
+Question AskNow(Random& random, Split split, const Episode& episode, const Thread& thread,
+                size_t num_said) {
+  const std::vector<Statement>& said = thread.statements;
+  const std::string& newest = said[num_said - 1].value;
+  Question now{.text = Word(random, split, thread, thread.topic->now, kNow, "", newest),
+               .answer = newest,
+               .kind = "now"};
+  for (size_t i = num_said; i > 0 && now.evidence.size() < kMaxEvidence; --i) {
+    now.evidence.push_back(WholeFact(episode, said[i - 1].fact));
+  }
+  return now;
+}
+
 std::vector<Question> Ask(Random& random, Split split, const Episode& episode, const Thread& thread,
                           bool dated) {
   const Topic& topic = *thread.topic;
   const std::vector<Statement>& said = thread.statements;
   const auto word = [&](const Words& own, const Words& any, absl::string_view at) {
-    return Fill(random, PickFrom(random, split, !own.empty() && random.Chance(0.5) ? own : any),
-                {{"n", topic.name}, {"e", thread.subject}, {"at", at}, {"v", said.back().value}});
+    return Word(random, split, thread, own, any, at, said.back().value);
   };
-  std::vector<Question> questions;
-  Question now{.text = word(topic.now, kNow, ""), .answer = said.back().value};
-  for (size_t i = said.size(); i > 0 && now.evidence.size() < kMaxEvidence; --i) {
-    now.evidence.push_back(WholeFact(episode, said[i - 1].fact));
-  }
-  questions.push_back(now);
+  std::vector<Question> questions = {AskNow(random, split, episode, thread, said.size())};
   if (said.size() < 2) return questions;
 
-  const auto older = [&](const Statement& statement, std::string text) {
-    Question question{.text = std::move(text), .answer = statement.value};
+  const auto older = [&](const Statement& statement, absl::string_view kind, std::string text) {
+    Question question{.text = std::move(text), .answer = statement.value, .kind = kind};
     question.evidence.push_back(WholeFact(episode, statement.fact));
     questions.push_back(std::move(question));
   };
@@ -335,7 +350,7 @@ std::vector<Question> Ask(Random& random, Split split, const Episode& episode, c
     // Two statements of a thread may bear one date.
     if (std::count_if(said.begin(), said.end(),
                       [&](const Statement& other) { return other.at == then.at; }) == 1) {
-      older(then, word(topic.then, kThen, then.at));
+      older(then, "then", word(topic.then, kThen, then.at));
     }
   }
   if (random.Chance(0.25)) {
@@ -343,17 +358,21 @@ std::vector<Question> Ask(Random& random, Split split, const Episode& episode, c
     // "Before {v}" must mean one statement.
     if (std::count_if(said.begin(), said.end(),
                       [&](const Statement& other) { return other.value == last.value; }) == 1) {
-      older(said[said.size() - 2], word({}, kBefore, ""));
+      older(said[said.size() - 2], "before", word({}, kBefore, ""));
       questions.back().evidence.push_back(WholeFact(episode, last.fact));
     }
   }
-  if (random.Chance(0.1)) older(said[0], word({}, kFirst, ""));
+  if (random.Chance(0.1)) older(said[0], "first", word({}, kFirst, ""));
   return questions;
 }
 
-}  // namespace
+struct Wire {
+  std::vector<Thread> threads;
+  bool dated;
+  Episode episode;  // without questions
+};
 
-Episode MakeNews(Random& random, Split split, int num_facts) {
+Wire MakeWire(Random& random, Split split, int num_facts) {
   // Few threads with many updates or many with few.
   const int64_t updates = random.Between(1, 6);
   const int64_t num_threads = std::max<int64_t>(1, num_facts / updates);
@@ -372,9 +391,7 @@ Episode MakeNews(Random& random, Split split, int num_facts) {
       }
     }
   }
-  const bool undated = random.Chance(0.15);
-
-  Episode episode;
+  Wire wire = {.threads = {}, .dated = !random.Chance(0.15), .episode = {}};
   Clock clock(random, split);
   for (int fact = 0; fact < num_facts; ++fact) {
     clock.Advance();
@@ -389,18 +406,43 @@ Episode MakeNews(Random& random, Split split, int num_facts) {
     const std::string text =
         Fill(random, PickFrom(random, split, words),
              {{"n", topic.name}, {"e", thread.subject}, {"v", value}, {"u", WithArticle(value)}});
-    episode.facts.push_back(undated ? text : absl::StrCat(clock.Prefix(), text));
+    wire.episode.facts.push_back(wire.dated ? absl::StrCat(clock.Prefix(), text) : text);
     said.push_back({.value = std::move(value), .at = clock.At(), .fact = fact});
   }
-  for (const Thread& thread : threads) {
+  wire.threads = std::move(threads);
+  return wire;
+}
+
+}  // namespace
+
+Episode MakeNews(Random& random, Split split, int num_facts) {
+  Wire wire = MakeWire(random, split, num_facts);
+  Episode& episode = wire.episode;
+  for (const Thread& thread : wire.threads) {
     if (thread.statements.empty()) continue;
-    for (Question& question : Ask(random, split, episode, thread, !undated)) {
+    for (Question& question : Ask(random, split, episode, thread, wire.dated)) {
       episode.questions.push_back(std::move(question));
     }
   }
   random.Shuffle(episode.questions);
   LetAnswersHoldToTheEnd(episode);
-  return episode;
+  return std::move(wire.episode);
+}
+
+Episode MakeNewsUpdates(Random& random, Split split, int num_facts) {
+  Wire wire = MakeWire(random, split, num_facts);
+  for (const Thread& thread : wire.threads) {
+    const std::vector<Statement>& said = thread.statements;
+    for (size_t i = 1; i < said.size(); ++i) {
+      Question question = AskNow(random, split, wire.episode, thread, i + 1);
+      question.after_fact = said[i].fact + 1;
+      question.until_fact =
+          i + 1 < said.size() ? said[i + 1].fact : static_cast<int>(wire.episode.facts.size());
+      wire.episode.questions.push_back(std::move(question));
+    }
+  }
+  random.Shuffle(wire.episode.questions);
+  return std::move(wire.episode);
 }
 
 }  // namespace rasq::tasks

@@ -10,5 +10,8 @@ namespace rasq::tasks {
 
 // `num_facts` > 0.
 Episode MakeNews(Random& random, Split split, int num_facts);
+// The same news, and for each statement that replaces a value the question for the newest, to be
+// asked until the next one of its kind.
+Episode MakeNewsUpdates(Random& random, Split split, int num_facts);
 
 }  // namespace rasq::tasks

@@ -97,11 +97,4 @@ std::vector<Document> SplitDocuments(absl::string_view text, absl::string_view p
   return documents;
 }
 
-bool InSplit(tasks::Split split, absl::string_view id) {
-  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  for (const char c : id) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3u;
-  const bool held_out = (hash >> 32) % 20 == 0;
-  return held_out == (split == tasks::Split::kHeldOut);
-}
-
 }  // namespace rasq::train

@@ -23,7 +23,6 @@ struct Document {
 // out). A text without such lines is one document with the file's name as its id.
 std::vector<Document> SplitDocuments(absl::string_view text, absl::string_view path);
 
-// Whether a document, story or passage belongs to the split: 5 % are held out, by a hash of the id.
-bool InSplit(tasks::Split split, absl::string_view id);
+using tasks::InSplit;
 
 }  // namespace rasq::train

@@ -1,0 +1,187 @@
+// Evaluations against a server that remembers everything: their results, and how they go on after
+// an end.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/eval/evaluation.h"
+#include "client/eval/summary.h"
+#include "tests/client/fake_eval_service.h"
+#include "tests/support/files.h"
+
+namespace rasq::client {
+namespace {
+
+class EvalRunTest : public ::testing::Test {
+ protected:
+  EvalRunTest() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&sessions_);
+    builder.RegisterService(&models_);
+    server_ = builder.BuildAndStart();
+    path_ = TemporaryPath(
+        absl::StrCat(::testing::UnitTest::GetInstance()->current_test_info()->name(), ".jsonl"));
+    std::remove(path_.c_str());
+    header_ = {.fingerprint = "f1",
+               .window_tokens = 64,
+               .seed = 1,
+               .split = "held-out",
+               .facts = 32,
+               .questions = 2,
+               .text = haystack_.Describe(),
+               .strategies = {"rasq"},
+               .tasks = {"qa1"},
+               .lengths = {500},
+               .streams = 3,
+               .parallel = 2};
+  }
+
+  // How many streams it had to run.
+  absl::StatusOr<int64_t> Run(bool along = false) {
+    ClientOptions options;
+    options.address = absl::StrCat("127.0.0.1:", port_);
+    absl::StatusOr<ResultFile> file = ResultFile::Open(path_, header_);
+    if (!file.ok()) return file.status();
+    const TaskSet tasks({.seed = header_.seed, .along = along});
+    Evaluation evaluation(options, header_, &tasks, &haystack_, &*file);
+    if (absl::Status status = evaluation.Run(); !status.ok()) return status;
+    return evaluation.num_streams();
+  }
+  Results Read() const {
+    const absl::StatusOr<Results> results = ParseResults(ReadFile(path_), path_);
+    EXPECT_TRUE(results.ok()) << results.status();
+    return results.value_or(Results());
+  }
+
+  const Haystack haystack_ = Haystack::MadeUp();
+  FakeEvalService sessions_;
+  FakeModelService models_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+  std::string path_;
+  RunHeader header_;
+};
+
+TEST_F(EvalRunTest, AsksWhatWasTold) {
+  ASSERT_EQ(*Run(), 3);
+  const Results results = Read();
+  ASSERT_EQ(results.runs.size(), 1u);
+  EXPECT_EQ(results.runs[0].text, haystack_.Describe());
+  ASSERT_EQ(results.streams.size(), 3u);
+  ASSERT_GE(results.questions.size(), 3u);
+  for (const QuestionResult& question : results.questions) {
+    EXPECT_TRUE(question.exact) << question.question << " " << question.got;
+    EXPECT_EQ(question.f1, 1);
+    EXPECT_GE(question.position_tokens, 500);
+    EXPECT_GE(question.age_tokens, 0);
+    EXPECT_LT(question.age_tokens, 500);
+    EXPECT_EQ(question.time_to_first_token_seconds, 0.005);
+    // The fake tells no evidence: none of the facts that left the window was read.
+    if (question.age_tokens >= 64) {
+      EXPECT_EQ(question.evidence_recall, 0);
+    }
+  }
+  for (const StreamResult& stream : results.streams) {
+    EXPECT_NEAR(stream.context_tokens, 500, 3);
+    EXPECT_EQ(stream.state_bytes, 1000);
+    EXPECT_GT(stream.append_tokens_per_second, 0);
+  }
+  EXPECT_EQ(sessions_.open_sessions(), 0);
+  for (const std::string& prompt : sessions_.prompts()) {
+    EXPECT_TRUE(absl::StartsWith(prompt, "\nQuestion: Where is ")) << prompt;
+    EXPECT_TRUE(absl::EndsWith(prompt, "?\nAnswer:")) << prompt;
+  }
+  EXPECT_TRUE(absl::StrContains(SummaryTable(results), "100.0 % of"));
+}
+
+TEST_F(EvalRunTest, TheSameSeedSendsTheSameText) {
+  ASSERT_TRUE(Run().ok());
+  std::vector<std::string> first = sessions_.texts();
+  std::remove(path_.c_str());
+  ASSERT_TRUE(Run().ok());
+  std::vector<std::string> all = sessions_.texts();
+  std::vector<std::string> second(all.begin() + 3, all.end());
+  std::sort(first.begin(), first.end());
+  std::sort(second.begin(), second.end());
+  EXPECT_EQ(first, second);
+  EXPECT_EQ(std::set<std::string>(first.begin(), first.end()).size(), 3u);
+}
+
+TEST_F(EvalRunTest, GoesOnWhereItsResultsEnd) {
+  header_.parallel = 1;
+  sessions_.set_generations_left(3);
+  const absl::Status broken = Run().status();
+  EXPECT_TRUE(absl::IsUnavailable(broken)) << broken;
+  EXPECT_TRUE(absl::StrContains(broken.message(), "qa1, 500 tokens, stream ")) << broken;
+  EXPECT_EQ(sessions_.open_sessions(), 0);
+  const size_t finished = Read().streams.size();
+  ASSERT_GE(finished, 1u);
+  ASSERT_LT(finished, 3u);
+  // A run that was killed while it wrote.
+  WriteFile(path_, ReadFile(path_) + R"({"type":"question","strategy":"ra)");
+
+  sessions_.set_generations_left(1000);
+  EXPECT_EQ(*Run(), static_cast<int64_t>(3 - finished));
+  EXPECT_EQ(Read().streams.size(), 3u);
+  EXPECT_EQ(Read().runs.size(), 2u);
+  EXPECT_EQ(*Run(), 0);
+  header_.streams = 4;
+  EXPECT_EQ(*Run(), 1);
+}
+
+TEST_F(EvalRunTest, ResultsOfOtherSettingsAreNotMixed) {
+  ASSERT_TRUE(Run().ok());
+  header_.fingerprint = "f2";
+  const absl::Status other = Run().status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(other));
+  EXPECT_TRUE(absl::StrContains(other.message(), R"(fingerprint="f1", not "f2")")) << other;
+}
+
+TEST_F(EvalRunTest, StreamsPastAStrategysLengthAreRefusedNotFailed) {
+  header_.strategies = {"full", "window"};
+  header_.lengths = {500, 800};
+  header_.streams = 1;
+  ASSERT_EQ(*Run(), 4);
+  for (const StreamResult& stream : Read().streams) {
+    const bool refused = stream.key.strategy == "full" && stream.key.length == 800;
+    EXPECT_EQ(!stream.refused.empty(), refused) << stream.key.strategy << " " << stream.refused;
+  }
+  EXPECT_EQ(sessions_.open_sessions(), 0);
+}
+
+TEST_F(EvalRunTest, AsksAlongTheStream) {
+  header_.tasks = {"news"};
+  header_.along = true;
+  header_.lengths = {2000};
+  ASSERT_TRUE(Run(/*along=*/true).ok());
+  std::set<int64_t> distances;
+  for (const QuestionResult& question : Read().questions) {
+    ASSERT_TRUE(question.distance_tokens.has_value());
+    distances.insert(*question.distance_tokens);
+    EXPECT_NEAR(question.age_tokens, *question.distance_tokens, 12);  // whole words
+    EXPECT_GE(question.replaced_values, 1);
+  }
+  EXPECT_TRUE(distances.contains(0));
+  EXPECT_TRUE(distances.contains(64));
+  EXPECT_TRUE(absl::StrContains(SummaryTable(Read()), "adaptation"));
+}
+
+TEST(ResultsTest, ErrorsNameLineAndField) {
+  const auto error = [](absl::string_view lines) {
+    return std::string(ParseResults(lines, "f").status().message());
+  };
+  EXPECT_EQ(error("{}"), "f:1: type=: not run, question or stream");
+  EXPECT_EQ(error("\n[1]"), "f:2: no object");
+  EXPECT_EQ(error(R"({"type":"stream","strategy":"rasq","task":7})"), "f:1: task=7");
+  EXPECT_EQ(error(R"({"type":"stream","strategy":"rasq","task":"x"})"), "f:1: length=missing");
+}
+
+}  // namespace
+}  // namespace rasq::client
