@@ -1,4 +1,4 @@
-# Debian 12 packages, to be sourced: what a build needs, what it needs to run, and what the checks of
+# Debian 12 packages, to be sourced: what a build needs, what the trainer needs, and what the checks of
 # tests/run.sh want on top.
 RASQ_BUILD_PACKAGES=(
   g++ cmake ninja-build ccache git pkg-config
@@ -7,7 +7,9 @@ RASQ_BUILD_PACKAGES=(
   librocksdb-dev libxxhash-dev liblzma-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
+# Without a BLAS of its own Debian's libtorch multiplies by the reference implementation.
+RASQ_TRAIN_PACKAGES=(libtorch-dev libopenblas0-pthread gnuplot-nox)
 RASQ_CHECK_PACKAGES=(
   clang clang-format clang-tidy libclang-rt-14-dev xz-utils
-  prometheus haproxy systemd curl jq openssl gnuplot-nox
+  prometheus haproxy systemd curl jq openssl
 )

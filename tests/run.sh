@@ -21,7 +21,7 @@ if [[ "${RASQ_SKIP_INSTALL:-0}" != 1 ]]; then
   if [[ $EUID -ne 0 ]]; then as_root=(sudo); fi
   "${as_root[@]}" apt-get update -q
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends \
-    "${RASQ_BUILD_PACKAGES[@]}" "${RASQ_CHECK_PACKAGES[@]}" >/dev/null
+    "${RASQ_BUILD_PACKAGES[@]}" "${RASQ_TRAIN_PACKAGES[@]}" "${RASQ_CHECK_PACKAGES[@]}" >/dev/null
 fi
 # One cache serves clones in different folders.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
@@ -29,7 +29,7 @@ export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 build() { # build PRESET [TARGET...]
   local preset=$1
   shift
-  cmake --preset "$preset" >/dev/null
+  cmake --preset "$preset" -D RASQ_TRAIN="$([[ $preset == cpu ]] && echo ON || echo OFF)" >/dev/null
   cmake --build --preset "$preset" ${1:+--target "$@"} -- --quiet
 }
 run() { # run PRESET [CTEST ARGUMENT...]
