@@ -154,12 +154,14 @@ class Engine::Impl {
   // when others need the room. What returns a bool gives false if it has to be tried again later.
   void SetPlace(Session& session, Place place);
   void ServePlaces();
+  void MakeSpace();
   absl::StatusOr<bool> BringIn(const SessionPtr& session);
   absl::StatusOr<bool> CopyState(const SessionPtr& session, std::byte* to);
-  absl::StatusOr<Slot> TakeSlot(SlotPool& slots, const Session* keep);
-  absl::StatusOr<bool> Park(const SessionPtr& session);
+  absl::StatusOr<Slot> TakeSlot(SlotPool& slots, const Session* keep, bool exchange);
+  absl::StatusOr<bool> Park(const SessionPtr& session, bool exchange);
   SessionPtr ToPark(const Session* keep) const;
   Slot TakeHostSlot();
+  int32_t SpareHostSlots() const;
   std::shared_ptr<HostState> TakeHostMemory(int64_t bytes);
   void PutOnDevice(const SessionPtr& session, Slot slot);
   void PutOnHost(const SessionPtr& session, std::shared_ptr<HostState> host);
@@ -290,6 +292,8 @@ class Engine::Impl {
   std::deque<SessionPtr> waiting_;                        // for a slot, first come first served
   std::vector<std::shared_ptr<HostState>> being_copied_;  // to the device, until it is waited for
   absl::Time next_write_;                                 // not before, after one that failed
+  bool disk_refuses_ = false;                             // the last write failed
+  bool host_short_ = false;  // somebody found no host memory, since ServePlaces last ended
   std::deque<std::pair<RestoreSessionRequest, std::function<void(absl::StatusOr<SessionInfo>)>>>
       restores_;
   int32_t restoring_ = 0;

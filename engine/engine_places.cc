@@ -3,7 +3,9 @@
 // works on a copy, which it takes from wherever the state is, so asking does not move a session.
 //
 // One slot in host memory is always left for the exchange of a parked session with one on the
-// device; so sessions that wait cannot block each other.
+// device. Who needs more than that makes others go to disk, though they wait for a slot themselves;
+// and who has to wait for that does not hold up those in host memory. So sessions that wait cannot
+// block each other, and those in memory go on while the disk takes nothing.
 #include <algorithm>
 #include <utility>
 
@@ -23,6 +25,8 @@ constexpr absl::Duration kLeastStay = absl::Milliseconds(250);
 constexpr int64_t kCheckpointTokens = 65536;
 // States that are read ahead for the sessions that wait.
 constexpr size_t kReadAhead = 4;
+// One for an exchange, and one for who needs memory next.
+constexpr int32_t kSpareHostSlots = 2;
 constexpr absl::Duration kWriteRetry = absl::Seconds(1);
 
 }  // namespace
@@ -41,28 +45,52 @@ void Engine::Impl::SetPlace(Session& session, Place place) {
 
 // Gives the sessions that wait their slots, in their order, and makes room in host memory.
 void Engine::Impl::ServePlaces() {
-  while (!waiting_.empty()) {
-    const SessionPtr session = waiting_.front();
+  bool held_up = false;  // the first of them needs host memory
+  for (auto next = waiting_.begin(); next != waiting_.end();) {
+    const SessionPtr session = *next;
+    if (held_up && session->host == nullptr) {
+      ++next;
+      continue;
+    }
     const bool wanted = !session->gone && busy_.contains(session->key);
     const absl::StatusOr<bool> in = wanted ? BringIn(session) : absl::StatusOr<bool>(true);
-    if (in.ok() && !*in) break;
-    waiting_.pop_front();
+    if (in.ok() && !*in) {
+      if (held_up || session->host != nullptr || session->reading) break;
+      held_up = true;
+      ++next;
+      continue;
+    }
+    next = waiting_.erase(next);
     session->waits = false;
     if (!in.ok()) FailSession(session, in.status());
   }
-  for (size_t i = 1; i < std::min(waiting_.size(), kReadAhead); ++i) ReadState(waiting_[i]);
-
-  if (store_ == nullptr || !store_->has_states() || absl::Now() < next_write_) return;
-  int32_t spare = host_slots_->num_slots() - host_slots_->num_used();
-  for (const auto& [order, session] : on_host_) {
-    if (session->writing) ++spare;
+  MakeSpace();
+  // Not before those who need memory now.
+  for (size_t i = 1; !host_short_ && i < std::min(waiting_.size(), kReadAhead); ++i) {
+    ReadState(waiting_[i]);
   }
-  constexpr int32_t kSpare = 2;
-  // A copy: a write that fails at once changes the list.
-  const std::map<int64_t, SessionPtr> on_host = on_host_;
-  for (const auto& [order, session] : on_host) {
-    if (spare >= kSpare) break;
-    if (session->waits || session->writing) continue;
+  host_short_ = false;
+}
+
+// Writes states from host memory to disk until two slots are spare.
+void Engine::Impl::MakeSpace() {
+  if (store_ == nullptr || !store_->has_states() || absl::Now() < next_write_) return;
+  int32_t spare = SpareHostSlots();
+  std::vector<SessionPtr> candidates;
+  for (const auto& [order, session] : on_host_) {
+    if (session->writing) {
+      ++spare;
+    } else if (!session->waits) {
+      candidates.push_back(session);
+    }
+  }
+  // Those who wait come back soon, the last of them latest.
+  for (size_t i = waiting_.size(); host_short_ && i > 1; --i) {
+    const SessionPtr& session = waiting_[i - 1];
+    if (session->host != nullptr && !session->writing) candidates.push_back(session);
+  }
+  for (const SessionPtr& session : candidates) {
+    if (spare >= kSpareHostSlots) break;
     WriteState(session, session->host);
     ++spare;
   }
@@ -75,7 +103,8 @@ absl::StatusOr<bool> Engine::Impl::BringIn(const SessionPtr& session) {
     return false;
   }
   const StatePool& pool = pools_.at(session->layout->strategy);
-  RASQ_ASSIGN_OR_RETURN(Slot slot, TakeSlot(*pool.slots, session.get()));
+  const bool exchange = session->host != nullptr && session->host->slot;
+  RASQ_ASSIGN_OR_RETURN(Slot slot, TakeSlot(*pool.slots, session.get(), exchange));
   if (!slot) return false;
   if (!session->fresh) {
     RASQ_RETURN_IF_ERROR(CopyState(session, slot.data()).status());
@@ -120,12 +149,12 @@ absl::StatusOr<bool> Engine::Impl::CopyState(const SessionPtr& session, std::byt
 }
 
 // A slot on the device, another session's if none is free; empty if none can be had now.
-absl::StatusOr<Slot> Engine::Impl::TakeSlot(SlotPool& slots, const Session* keep) {
+absl::StatusOr<Slot> Engine::Impl::TakeSlot(SlotPool& slots, const Session* keep, bool exchange) {
   Slot slot = slots.Acquire();
   if (slot || &slots != session_slots_.get()) return slot;
   const SessionPtr other = ToPark(keep);
   if (other == nullptr) return slot;
-  RASQ_ASSIGN_OR_RETURN(const bool parked, Park(other));
+  RASQ_ASSIGN_OR_RETURN(const bool parked, Park(other, exchange));
   return parked ? slots.Acquire() : Slot();
 }
 
@@ -144,11 +173,15 @@ Engine::Impl::SessionPtr Engine::Impl::ToPark(const Session* keep) const {
   return busy != nullptr && absl::Now() - busy->resident_since > kLeastStay ? busy : nullptr;
 }
 
-absl::StatusOr<bool> Engine::Impl::Park(const SessionPtr& session) {
+// In exchange: another leaves host memory for the slot on the device.
+absl::StatusOr<bool> Engine::Impl::Park(const SessionPtr& session, bool exchange) {
   if (!session->fresh) {
     auto host = std::make_shared<HostState>();
-    host->slot = host_slots_->Acquire();
-    if (!host->slot) return false;
+    host->slot = exchange || !disk_refuses_ ? host_slots_->Acquire() : TakeHostSlot();
+    if (!host->slot) {
+      host_short_ = true;
+      return false;
+    }
     RASQ_RETURN_IF_ERROR(
         ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes));
     being_copied_.clear();
@@ -163,8 +196,13 @@ absl::StatusOr<bool> Engine::Impl::Park(const SessionPtr& session) {
 
 // One that leaves another for an exchange.
 Slot Engine::Impl::TakeHostSlot() {
-  if (host_slots_->num_slots() - host_slots_->num_used() < 2) return Slot();
-  return host_slots_->Acquire();
+  if (SpareHostSlots() >= kSpareHostSlots) return host_slots_->Acquire();
+  host_short_ = true;
+  return Slot();
+}
+
+int32_t Engine::Impl::SpareHostSlots() const {
+  return host_slots_->num_slots() - host_slots_->num_used();
 }
 
 // Such a slot, or memory of its own where there are none for it; null if none can be had now.
@@ -207,7 +245,7 @@ void Engine::Impl::ReadState(const SessionPtr& session) {
 }
 
 // Writes a session's state, of which `host` is the session's own or a copy, to disk: where it stays
-// if the session is still in host memory then.
+// if the session is still in host memory then and need not be.
 void Engine::Impl::WriteState(const SessionPtr& session, const std::shared_ptr<HostState>& host) {
   session->writing = true;
   SessionRecord record = MakeRecord(*session);
@@ -229,6 +267,7 @@ void Engine::Impl::AfterWrite(const SessionPtr& session, const SessionRecord& re
     MutexLock lock(mu_);
     ++(status.ok() ? files_written_ : files_failed_);
   }
+  disk_refuses_ = !status.ok();
   if (!status.ok()) {
     next_write_ = absl::Now() + kWriteRetry;
     return;
@@ -237,8 +276,11 @@ void Engine::Impl::AfterWrite(const SessionPtr& session, const SessionRecord& re
     store_->Remove(path);
     return;
   }
-  const bool parked = session->host != nullptr && !session->waits &&
-                      session->cursor.position == record.cursor.position;
+  // Who waits stays, unless others need the memory before it.
+  const bool leaves =
+      !session->waits || (SpareHostSlots() < kSpareHostSlots && session != waiting_.front());
+  const bool parked =
+      session->host != nullptr && leaves && session->cursor.position == record.cursor.position;
   if (parked) {
     session->file_loaded = num_loaded;
     on_host_.erase(session->place_order);

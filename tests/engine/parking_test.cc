@@ -122,23 +122,25 @@ TEST_P(ParkingTest, DiskHoldsWhatMemoryDoesNot) {
 }
 
 TEST_P(ParkingTest, SessionsThatAllHaveWorkTakeTurns) {
+  constexpr int kBytes = 5000;  // of text each: they move some ten times
+  constexpr int kSessions = 9;  // more than slots and host memory hold
   const auto group = Start(WithDisk());
   ASSERT_NE(group, nullptr);
   std::vector<std::shared_ptr<testing::Pending<absl::StatusOr<AppendResult>>>> ends;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < kSessions; ++i) {
     CreateSession(*group, Id(i));
     auto end =
         ends.emplace_back(std::make_shared<testing::Pending<absl::StatusOr<AppendResult>>>());
     ASSERT_TRUE(group
-                    ->Append({.session = Id(i), .content = Prose(i, 20000)},
+                    ->Append({.session = Id(i), .content = Prose(i, kBytes)},
                              [end](absl::StatusOr<AppendResult> result) { end->Set(result); })
                     .ok());
   }
   for (const auto& end : ends) EXPECT_TRUE(end->Wait().ok());
-  const auto plain = Start(Options(6));
-  for (int i = 0; i < 6; ++i) {
+  const auto plain = Start(Options(kSessions));
+  for (int i = 0; i < kSessions; ++i) {
     CreateSession(*plain, Id(i));
-    ASSERT_TRUE(Append(*plain, Id(i), Prose(i, 20000)).ok());
+    ASSERT_TRUE(Append(*plain, Id(i), Prose(i, kBytes)).ok());
     EXPECT_EQ(NextTokens(*group, Id(i), kTokens), NextTokens(*plain, Id(i), kTokens));
   }
 }
