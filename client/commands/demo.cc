@@ -17,9 +17,7 @@ namespace {
 // What the stream comes to with the shipped model's tokenizer; the length is then counted in the
 // server's tokens.
 constexpr double kBytesPerToken = 3.8;
-// In the whole stream, however long: what the shipped model holds apart in its memory of 1024
-// tokens. With 40 facts one answer of four is wrong at the end; their number, not their age,
-// counts.
+// In the whole stream, however long: their number is what a model has to hold apart, not their age.
 constexpr int64_t kFacts = 26;
 constexpr int32_t kEvidence = 8;
 constexpr int kShownEvidence = 2;
