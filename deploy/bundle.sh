@@ -41,6 +41,8 @@ lib=$bundle/$(cached CMAKE_INSTALL_LIBDIR)
 share=$bundle/share/rasq
 
 cmake --install "$build" --prefix "$bundle" --strip >/dev/null
+# The trainer belongs to no server: libtorch, which it needs, is thirteen times the rest.
+rm -f "$bundle/bin/rasq-train"
 ((model)) || rm -r "$share/models"
 if ((tests)); then
   for program in "$build"/bin/{kernels_test,engine_test,*_bench}; do
