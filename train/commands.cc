@@ -77,6 +77,9 @@ absl::Status RunTraining(const TrainingFlags& flags, bool new_weights,
     RASQ_ASSIGN_OR_RETURN(Decoder loaded, Decoder::Load(*checkpoint));
     decoder = std::make_unique<Decoder>(std::move(loaded));
   }
+  if (!recipe.budget_factors.empty()) {
+    RASQ_RETURN_IF_ERROR(decoder->AddBudgetHead(recipe.budget_factors));
+  }
   RASQ_ASSIGN_OR_RETURN(const TrainingState state, Resume(flags.output, *decoder));
 
   RASQ_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, checkpoint->LoadTokenizer());

@@ -1,11 +1,13 @@
 #include "train/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/dummy_weights.h"
 #include "kernels/base/status.h"
 
@@ -76,7 +78,9 @@ Tensor Initial(const std::string& name, at::IntArrayRef shape, int64_t num_layer
   if (ends("log_temperature")) return torch::full(shape, std::log(10.0));
   // Everything is worth keeping until something is learned.
   if (ends("write_gate.bias")) return torch::full(shape, 2.0);
-  if (ends("write_gate.weight") || ends(".bias")) return torch::zeros(shape);
+  if (ends("write_gate.weight") || ends("budget.weight") || ends(".bias")) {
+    return torch::zeros(shape);
+  }
   // What adds to the residual stream is scaled down by how often that happens (GPT-2).
   const bool adds = ends("o_proj.weight") || ends("mlp.down_proj.weight");
   return torch::randn(shape) * (adds ? 0.02 / std::sqrt(2.0 * num_layers) : 0.02);
@@ -102,6 +106,41 @@ Decoder Decoder::Make(const ModelConfig& model, const MemoryConfig& memory) {
     decoder.parameters_[name] = Initial(name, shape, model.num_layers).requires_grad_();
   }
   return decoder;
+}
+
+absl::Status Decoder::AddBudgetHead(const std::vector<float>& factors) {
+  if (memory_.budget_factors == factors) return absl::OkStatus();
+  if (memory_.has_budget_head()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "budget_factors=[", absl::StrJoin(factors, ", "), "]: the model has a budget head over [",
+        absl::StrJoin(memory_.budget_factors, ", "), "]"));
+  }
+  memory_.budget_factors = factors;
+  const auto nearest = std::min_element(factors.begin(), factors.end(), [](float a, float b) {
+    return std::abs(a - 1) < std::abs(b - 1);
+  });
+  memory_.max_budget = 1;
+  for (const float factor : factors) {
+    memory_.max_budget = std::max(
+        memory_.max_budget, static_cast<int32_t>(std::llround(double{factor} * memory_.budget)));
+  }
+  for (const auto& [name, shape] : MakeTensorShapes(model_, memory_)) {
+    if (!absl::StrContains(name, ".retriever.budget.")) continue;
+    Tensor initial = Initial(name, shape, model_.num_layers);
+    if (absl::EndsWith(name, ".bias")) initial[nearest - factors.begin()] = 1;
+    parameters_[name] = initial.to(head().device()).requires_grad_();
+  }
+  return absl::OkStatus();
+}
+
+std::vector<int64_t> Decoder::Budgets(int64_t tokens) const {
+  std::vector<int64_t> budgets;
+  for (const float factor :
+       memory_.has_budget_head() ? memory_.budget_factors : std::vector{1.0f}) {
+    budgets.push_back(std::clamp<int64_t>(std::llround(double{factor} * memory_.budget), 1,
+                                          std::min<int64_t>(memory_.max_budget, tokens)));
+  }
+  return budgets;
 }
 
 void Decoder::MoveTo(const torch::Device& device) {
@@ -162,12 +201,12 @@ Tensor Decoder::Finish(int64_t layer, const Tensor& x, const Tensor& attended) c
 }
 
 ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& options) const {
-  const RetrievalShape shape{
-      .segment = memory_.segment,
-      .window = memory_.window,
-      .sinks = memory_.sinks,
-      .budget =
-          std::min<int64_t>(options.budget > 0 ? options.budget : memory_.budget, tokens.size(1))};
+  const std::vector<int64_t> budgets = Budgets(tokens.size(1));
+  const RetrievalShape shape{.segment = memory_.segment,
+                             .window = memory_.window,
+                             .sinks = memory_.sinks,
+                             .budget = *std::max_element(budgets.begin(), budgets.end()),
+                             .span = memory_.max_budget};
   const SegmentPlan plan(tokens.size(1), shape, InvFreq());
 
   std::vector<Tensor> down;
@@ -190,6 +229,12 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
         result.log_gate = torch::log_sigmoid(gate + OfAdapter(l, "write_gate.bias")).squeeze(-1);
         alive = AliveEntries(result.log_gate, options.capacity, shape);
       }
+      BudgetHead budget_head;
+      if (memory_.has_budget_head()) {
+        budget_head = {.weight = OfAdapter(l, "retriever.budget.weight"),
+                       .bias = OfAdapter(l, "retriever.budget.bias"),
+                       .tokens = torch::tensor(budgets, tokens.options())};
+      }
       result.retrievals.push_back(
           Retrieve({.layer = retrieval,
                     .query = Unit(Linear(h, OfAdapter(l, "retriever.query_proj.weight"))),
@@ -197,7 +242,7 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
                     .temperature = OfAdapter(l, "retriever.log_temperature").exp(),
                     .log_gate = result.log_gate,
                     .alive = alive,
-                    .budget_head = {}},
+                    .budget_head = budget_head},
                    shape, options.probe));
     }
     MemoryKeys memory{.retrieval = nullptr};

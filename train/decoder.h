@@ -28,7 +28,6 @@ bool IsAdapterParameter(const std::string& name);
 
 struct ForwardOptions {
   torch::ScalarType compute = torch::kFloat32;  // of activations; parameters are cast to it
-  int64_t budget = 0;                           // k: the most that a segment reads; 0: the config's
   int64_t capacity = 0;  // L: entries that survive, the best-gated ones; 0: all
   bool compression_loss = false;
   RetrievalProbe probe;  // what to look into, and how to select there
@@ -50,6 +49,10 @@ class Decoder {
   static absl::StatusOr<Decoder> Load(const Checkpoint& checkpoint);
   // New weights, drawn from libtorch's generator.
   static Decoder Make(const ModelConfig& model, const MemoryConfig& memory);
+
+  // Gives a model without one a budget head over these factors, which leaves the budget as it is
+  // until something is learned. kFailedPrecondition if it has one over others.
+  absl::Status AddBudgetHead(const std::vector<float>& factors);
 
   // tokens: int64 [streams, tokens], a multiple of the segment. The model must have a memory.
   ForwardResult Forward(const Tensor& tokens, const ForwardOptions& options) const;
@@ -77,6 +80,9 @@ class Decoder {
   Tensor Finish(int64_t layer, const Tensor& x, const Tensor& attended) const;
   Tensor Norm(const Tensor& x, const Tensor& weight) const;
   Tensor InvFreq() const;
+  // The budgets that a segment of a stream of so many tokens has to choose among; one without a
+  // head.
+  std::vector<int64_t> Budgets(int64_t tokens) const;
 
   ModelConfig model_;
   MemoryConfig memory_;

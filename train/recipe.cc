@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status.h"
+#include "kernels/budget_head.h"
 
 namespace rasq::train {
 namespace {
@@ -94,6 +95,21 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
   return phase;
 }
 
+void ReadBudgetFactors(FieldReader& fields, Recipe& recipe) {
+  const Json* factors = fields.Find("budget_factors");
+  if (factors == nullptr) return;
+  const std::string want = absl::StrCat("a list of 1 to ", kMaxBudgetFactors, " numbers above 0");
+  if (!factors->is_array() || factors->empty() || factors->size() > kMaxBudgetFactors) {
+    return fields.Bad("budget_factors", *factors, want);
+  }
+  for (const Json& factor : *factors) {
+    if (!factor.is_number() || !(factor.get<double>() > 0 && factor.get<double>() <= 1024)) {
+      return fields.Bad("budget_factors", factor, absl::StrCat(want, ", at most 1024"));
+    }
+    recipe.budget_factors.push_back(factor.get<float>());
+  }
+}
+
 }  // namespace
 
 int64_t Recipe::tokens() const {
@@ -131,6 +147,7 @@ absl::StatusOr<Recipe> ParseRecipe(absl::string_view text, absl::string_view whe
   optimizer.rate = fields.Number("rate", 0, 10, optimizer.rate);
   optimizer.decay = fields.Number("decay", 0, 10, optimizer.decay);
   optimizer.max_norm = fields.Number("max_norm", 0, 1e6, optimizer.max_norm);
+  ReadBudgetFactors(fields, recipe);
   const Json* phases = fields.Find("phases");
   RASQ_RETURN_IF_ERROR(fields.status());
   if (phases == nullptr || !phases->is_array() || phases->empty()) {

@@ -53,9 +53,10 @@ struct Phase {
 struct Recipe {
   int64_t seed = 1;
   OptimizerOptions optimizer;
-  int64_t warmup_tokens = 0;  // rates grow to full from 0
-  int64_t decay_tokens = 0;   // and at the end fall to final_rate
-  double final_rate = 0.02;   // of the full rates
+  int64_t warmup_tokens = 0;          // rates grow to full from 0
+  int64_t decay_tokens = 0;           // and at the end fall to final_rate
+  double final_rate = 0.02;           // of the full rates
+  std::vector<float> budget_factors;  // of the budget head that the model gets; empty: as it is
   std::vector<Phase> phases;
 
   int64_t tokens() const;

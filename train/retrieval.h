@@ -38,13 +38,14 @@ struct RetrievalProbe {
 struct RetrievalShape {
   int64_t segment, window, sinks;  // tokens
   int64_t budget;                  // the most entries that a segment reads
+  int64_t span;                    // positions that the memory takes, before which sinks stand
 };
 
-// A head that chooses each segment's budget among base * factor.
+// A head that chooses each segment's budget (kernels/budget_head.h).
 struct BudgetHead {
   Tensor weight;  // [factors, index_dim]; undefined: every segment may read the most
   Tensor bias;    // [factors]
-  Tensor tokens;  // int64 [factors]: the budgets to choose among
+  Tensor tokens;  // int64 [factors]: the budgets to choose among, at most the shape's
 };
 
 // Of one retrieval layer.

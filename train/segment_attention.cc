@@ -65,8 +65,7 @@ SegmentPlan::SegmentPlan(int64_t tokens, const RetrievalShape& given, const Tens
   const Tensor memory_position = start - shape.window - 1;
   const Tensor sinks = torch::arange(shape.sinks, options);
   token = AnglesAt(torch::arange(tokens, options), inv_freq);
-  sink =
-      AnglesAt((start - shape.window - shape.budget - shape.sinks).unsqueeze(1) + sinks, inv_freq);
+  sink = AnglesAt((start - shape.window - shape.span - shape.sinks).unsqueeze(1) + sinks, inv_freq);
   memory = AnglesAt(memory_position.unsqueeze(1), inv_freq);
   sink_dead = sinks.unsqueeze(0) > memory_position.unsqueeze(1);
   window_dead =

@@ -217,6 +217,10 @@ RetrievalProbe ReplicaTrainer::Explore(const Phase& phase, const Batch& batch, i
   probe.temperature = phase.temperature;
   probe.entry_noise =
       GumbelNoise({layers, batch.num_rows(), batch.tokens.size(1)}, Draw(2, part), device_);
+  const auto factors = static_cast<int64_t>(decoder_.memory().budget_factors.size());
+  if (factors > 0) {
+    probe.budget_noise = GumbelNoise({layers, batch.num_rows(), factors}, Draw(4, part), device_);
+  }
   return probe;
 }
 

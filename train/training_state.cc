@@ -38,6 +38,18 @@ absl::Status CopyConfigs(const std::string& from, const std::string& to) {
   return absl::OkStatus();
 }
 
+// The source's adapter knows nothing of a head that this run has added.
+absl::Status WriteBudgetFactors(const std::string& directory, const MemoryConfig& memory) {
+  if (!memory.has_budget_head()) return absl::OkStatus();
+  const std::string path = directory + "/rasq_config.json";
+  RASQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+  auto config = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ": not an object"));
+  if (config.contains("budget_factors")) return absl::OkStatus();
+  config["budget_factors"] = memory.budget_factors;
+  return WriteTextFile(path, config.dump(2) + "\n");
+}
+
 absl::StatusOr<Tensor> ToTensor(const TensorView& view) {
   if (view.dtype == FileDType::kInt64) {
     Tensor tensor = torch::empty(view.shape, torch::kInt64);
@@ -77,6 +89,7 @@ absl::Status SaveTraining(const std::string& directory, const std::string& sourc
   for (const auto& [task, mean] : progress.baseline) json["baseline"][absl::StrCat(task)] = mean;
   RASQ_RETURN_IF_ERROR(WriteTextFile(directory + kProgress, json.dump(2) + "\n"));
   RASQ_RETURN_IF_ERROR(CopyConfigs(source, directory));
+  RASQ_RETURN_IF_ERROR(WriteBudgetFactors(directory, decoder.memory()));
   return WriteModel(directory, decoder);
 }
 

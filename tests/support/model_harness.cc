@@ -60,13 +60,14 @@ TestStream ModelHarness::NewStream(Strategy strategy) {
 
 StreamStep ModelHarness::Step(TestStream& stream, const std::vector<int32_t>& tokens,
                               const std::vector<int32_t>& breaks) const {
-  StreamStep step{
-      .layout = stream.layout,
-      .state = stream.state->data(),
-      .cursor = &stream.cursor,
-      .write = {},
-      .read = {
-          .budget = std::max(1, stream.layout->shape.max_selected), .gain = 0, .floor = -INFINITY}};
+  StreamStep step{.layout = stream.layout,
+                  .state = stream.state->data(),
+                  .cursor = &stream.cursor,
+                  .write = {},
+                  .read = {.budget = std::clamp(memory().budget, 1,
+                                                std::max(1, stream.layout->shape.max_selected)),
+                           .gain = 0,
+                           .floor = -INFINITY}};
   for (const int32_t id : tokens) step.tokens.push_back({.id = id});
   for (const int32_t index : breaks) step.tokens[index].starts_segment = true;
   return step;

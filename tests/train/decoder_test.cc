@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/model_harness.h"
+#include "tests/support/tiny_with_budget_head.h"
 
 namespace rasq::train {
 namespace {
@@ -88,6 +89,45 @@ TEST(DecoderTest, FullAttentionAgreesWithReference) {
   const std::vector<float> want = *expected.ToFloats();
   ASSERT_EQ(got.size(), want.size());
   EXPECT_LT(RelativeError(got.data(), want.data(), static_cast<int64_t>(got.size())), kTolerance);
+}
+
+// The engine is the judge: the reference has no head.
+TEST(DecoderTest, BudgetHeadAgreesWithEngine) {
+  const rasq::testing::TinyWithBudgetHead tiny({0.25f, 0.5f, 1, 2});
+  ModelHarness harness({.checkpoint = tiny.path()});
+  rasq::testing::TestStream stream = harness.NewStream();
+  const std::vector<int32_t> ids = *Expected(*Vectors(), "tokens").ToInts();
+  const std::vector<float> want = harness.Run(stream, {ids.begin(), ids.begin() + kTokens});
+
+  auto checkpoint = Checkpoint::Open(tiny.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto decoder = Decoder::Load(**checkpoint);
+  ASSERT_TRUE(decoder.ok()) << decoder.status();
+  const Tensor tokens = torch::tensor(ids).to(torch::kInt64).narrow(0, 0, kTokens).unsqueeze(0);
+  const torch::NoGradGuard no_grad;
+  const ForwardResult result = decoder->Forward(tokens, {.capacity = harness.memory().capacity});
+  const std::vector<float> got = Floats(Logits(*decoder, result.hidden));
+  ASSERT_EQ(got.size(), want.size());
+  EXPECT_LT(RelativeError(got.data(), want.data(), static_cast<int64_t>(got.size())), kTolerance);
+  const Tensor last = result.retrievals[0].budget.select(1, -1);
+  const Tensor differs = result.retrievals[0].budget.ne(last);
+  EXPECT_TRUE(differs.any().item<bool>()) << "all segments chose alike: the test shows nothing";
+}
+
+TEST(DecoderTest, ANewBudgetHeadChangesNothing) {
+  Decoder decoder = LoadTiny();
+  const std::vector<int32_t> ids = *Expected(*Vectors(), "tokens").ToInts();
+  const Tensor tokens = torch::tensor(ids).to(torch::kInt64).view({kStreams, kTokens});
+  const torch::NoGradGuard no_grad;
+  const Tensor before = decoder.Forward(tokens, {}).hidden;
+  ASSERT_TRUE(decoder.AddBudgetHead({0.25f, 0.5f, 1}).ok());
+  EXPECT_EQ(decoder.memory().max_budget, 8);
+  EXPECT_TRUE(torch::equal(decoder.Forward(tokens, {}).hidden, before));
+  EXPECT_TRUE(decoder.AddBudgetHead({0.25f, 0.5f, 1}).ok());
+  const absl::Status other = decoder.AddBudgetHead({1, 2});
+  EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(other.message(),
+            "budget_factors=[1, 2]: the model has a budget head over [0.25, 0.5, 1]");
 }
 
 }  // namespace

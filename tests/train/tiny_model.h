@@ -37,6 +37,7 @@ inline MemoryConfig TinyMemory(int32_t budget) {
           .sinks = 2,
           .capacity = 16,
           .budget = budget,
+          .max_budget = budget,
           .retrieval_layers = {1, 2},
           .index_dim = 8,
           .compressed_dim = 4};

@@ -5,12 +5,15 @@
 #include <string>
 #include <vector>
 
+#include "engine/json_reader.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "tests/support/temporary_directory.h"
 #include "tests/train/tiny_model.h"
 #include "train/batch.h"
 #include "train/objective.h"
 #include "train/replicas.h"
+#include "train/safetensors_writer.h"
 
 namespace rasq::train {
 namespace {
@@ -50,6 +53,7 @@ class TrainerTest : public ::testing::Test {
                     const std::string& devices = "cpu") {
     const std::string output = directory_.path() + "/" + name;
     std::filesystem::create_directories(output);
+    EXPECT_TRUE(WriteTextFile(output + "/rasq_config.json", "{\"segment_tokens\": 4}").ok());
     Decoder decoder = *initial_;
     decoder.MoveTo(torch::kCPU);
     EXPECT_TRUE(SetParameters(from.parameters, decoder).ok());
@@ -107,6 +111,43 @@ TEST_F(TrainerTest, ReplicasAreOneLargerBatch) {
   EXPECT_EQ(two.progress.steps, 4);
   // Sums in another order, through Muon, which makes much of small gradients.
   EXPECT_LT(Difference(one, two), 1e-3);
+}
+
+// Where every entry read costs more than it can bring, the head learns to read few.
+TEST_F(TrainerTest, ThePolicyLearnsTheBudget) {
+  for (const PolicyMethod method : {PolicyMethod::kReinforce, PolicyMethod::kPpo}) {
+    ASSERT_TRUE(initial_->AddBudgetHead({0.25f, 1}).ok());
+    TrainingState start;
+    start.parameters = initial_->parameters();
+    Phase phase = MakePhase();
+    phase.trains = Trains::kAdapter;
+    phase.policy = method;
+    phase.loss = {.task = 0,
+                  .retrieval = 0,
+                  .compression = 0,
+                  .gate = 0,
+                  .keep = 0,
+                  .budget = 10,
+                  .policy = 1};
+    const auto largest = [&](const TrainingState& state) {
+      Decoder decoder = *initial_;
+      decoder.MoveTo(torch::kCPU);
+      EXPECT_TRUE(SetParameters(state.parameters, decoder).ok());
+      const Batch batch = MakeBatch({testing::RecallStream(5, kTokens)}, torch::kCPU);
+      const torch::NoGradGuard no_grad;
+      int64_t most = 0;
+      for (const Retrieval& retrieval : decoder.Forward(batch.tokens, {}).retrievals) {
+        most = std::max(most, retrieval.budget.select(1, -1).max().item<int64_t>());
+      }
+      return most;
+    };
+    EXPECT_EQ(largest(start), 4);
+    EXPECT_EQ(largest(Run("budget", MakeRecipe(60, phase), start)), 1);
+    const auto config = ReadTextFile(directory_.path() + "/budget/rasq_config.json");
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(nlohmann::json::parse(*config),
+              nlohmann::json({{"segment_tokens", 4}, {"budget_factors", {0.25, 1}}}));
+  }
 }
 
 TEST_F(TrainerTest, AStopIsASave) {

@@ -1,0 +1,54 @@
+#include "train/recipe.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace rasq::train {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string With(const std::string& fields) {
+  return R"({"phases": [{"name": "a", "tokens": 100, "stream_tokens": 64, "streams": 1},
+                        {"name": "b", "tokens": 300, "stream_tokens": 64, "streams": 1}])" +
+         fields + "}";
+}
+
+TEST(RecipeTest, RatesRiseHoldAndFall) {
+  const auto recipe =
+      ParseRecipe(With(R"(, "warmup_tokens": 50, "decay_tokens": 200, "final_rate": 0.1)"), "r");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_EQ(recipe->tokens(), 400);
+  EXPECT_DOUBLE_EQ(recipe->RateFactor(25), 0.5);
+  EXPECT_DOUBLE_EQ(recipe->RateFactor(100), 1);
+  EXPECT_DOUBLE_EQ(recipe->RateFactor(300), 0.5);
+  EXPECT_DOUBLE_EQ(recipe->RateFactor(400), 0.1);
+}
+
+TEST(RecipeTest, BudgetFactors) {
+  const auto recipe = ParseRecipe(With(R"(, "budget_factors": [0.25, 1])"), "r");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_THAT(recipe->budget_factors, ElementsAre(0.25f, 1.0f));
+  for (const char* bad : {"[]", "2", "[0]", "[1, -2]", "[\"1\"]", "[1025]"}) {
+    const absl::Status status =
+        ParseRecipe(With(std::string(R"(, "budget_factors": )") + bad), "r").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("budget_factors")) << bad;
+  }
+}
+
+TEST(RecipeTest, ErrorsNameThePhase) {
+  const absl::Status status =
+      ParseRecipe(
+          R"({"phases": [{"name": "a", "tokens": 100, "stream_tokens": 64, "streams": 0}]})",
+          "r.json")
+          .status();
+  EXPECT_THAT(std::string(status.message()), HasSubstr("r.json: phases[0]"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("streams"));
+}
+
+}  // namespace
+}  // namespace rasq::train
