@@ -12,4 +12,5 @@ RASQ_TRAIN_PACKAGES=(libtorch-dev libopenblas0-pthread gnuplot-nox)
 RASQ_CHECK_PACKAGES=(
   clang clang-format clang-tidy libclang-rt-14-dev xz-utils
   prometheus haproxy systemd curl jq openssl
+  python3-grpcio python3-protobuf python3-setuptools
 )
