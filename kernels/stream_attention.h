@@ -32,6 +32,7 @@
 
 #include "absl/status/status.h"
 #include "kernels/base/dtype.h"
+#include "kernels/base/host_device.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/cluster_entries.h"
@@ -47,7 +48,7 @@ namespace rasq {
 inline constexpr int32_t kLeastPartRows = 9;
 
 inline constexpr int32_t kFusedRows = 64;  // entries of a block
-constexpr int64_t NumFusedBlocks(int64_t entries) {
+RASQ_HOST_DEVICE constexpr int64_t NumFusedBlocks(int64_t entries) {
   return (entries + kFusedRows - 1) / kFusedRows;
 }
 
@@ -94,6 +95,11 @@ struct StreamAttentionArgs {
   // over all that it reads: [num_rows, num_heads]; null: not told.
   float* lse = nullptr;
 };
+
+// Of arguments that read memory.
+constexpr bool HasExactEntries(const StreamAttentionArgs& a) {
+  return a.key_up == nullptr && a.value_up == nullptr;
+}
 
 absl::Status ValidateStreamAttention(const StreamAttentionArgs& args);
 // A row's result depends on its own segment's part in this batch alone, not on other streams; and
