@@ -9,13 +9,14 @@
 // Queries: the tokens at the part's last `num_queries` positions. Those of the batch are found in
 // its arrays. Those before it in rings of the state, if these are kept (WriteRing of a call's q and
 // lse, row position % query_ring_rows); without rings, tokens before the part are left out.
-// Columns: of entry j of the (kv head's) list j, of the window's and the part's own token at
-// position p max_selected + p - max(0, start - window_rows); up to KeyColumns.
+// Columns: j is entry j of the list that the kv head reads; max_selected + p - max(0, start -
+// window_rows) is the token at position p, of the window or of the part.
 #pragma once
 
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "kernels/base/host_device.h"
 #include "kernels/base/stream.h"
 #include "kernels/base/thread_pool.h"
 #include "kernels/stream_attention.h"
@@ -24,7 +25,7 @@ namespace rasq {
 
 inline constexpr int32_t kMaxKeyQueries = 64;
 
-constexpr int64_t KeyColumns(const StreamShape& shape) {
+RASQ_HOST_DEVICE constexpr int64_t KeyColumns(const StreamShape& shape) {
   return int64_t{shape.max_selected} + shape.ring_rows;
 }
 
