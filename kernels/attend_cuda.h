@@ -28,17 +28,21 @@ inline bool HasClusters(const StreamAttentionArgs& a) {
   return a.reads_memory && a.clusters.segments != nullptr;
 }
 
-// Calls launch.template operator()<kDim, kNarrow>() with the least tile widths that hold a head and
-// an entry.
+// Calls launch.template operator()<kDim, kNarrow, kExact>() with the least tile widths that hold a
+// head and an entry, and whether entries are exact.
 template <typename Launch>
 absl::Status WithTileWidths(const StreamAttentionArgs& a, const Launch& launch) {
+  if (a.reads_memory && HasExactEntries(a)) {
+    if (a.head_dim <= 64) return launch.template operator()<64, 64, true>();
+    return launch.template operator()<128, 128, true>();
+  }
   const int narrow = a.reads_memory ? a.compressed_dim : 0;
   if (a.head_dim <= 64) {
-    if (narrow <= 32) return launch.template operator()<64, 32>();
-    return launch.template operator()<64, 64>();
+    if (narrow <= 32) return launch.template operator()<64, 32, false>();
+    return launch.template operator()<64, 64, false>();
   }
-  if (narrow <= 64) return launch.template operator()<128, 64>();
-  return launch.template operator()<128, 128>();
+  if (narrow <= 64) return launch.template operator()<128, 64, false>();
+  return launch.template operator()<128, 128, false>();
 }
 
 }  // namespace rasq

@@ -8,6 +8,7 @@
 #include "kernels/elements_cpu.h"
 #include "kernels/entry_clusters_cpu.h"
 #include "kernels/entry_rows_cpu.h"
+#include "kernels/fused_blocks_cpu.h"
 #include "kernels/stream_batch_cpu.h"
 #include "kernels/vector_loops_cpu.h"
 
@@ -49,7 +50,8 @@ class FewRows {
         begin_(std::max<int64_t>(0, segment_.start - a.shape.window_rows)),
         end_(first_position_ + segment_.num_rows),
         num_sinks_(std::clamp<int64_t>(segment_.start - a.shape.window_rows, 0, a.shape.sink_rows)),
-        num_entries_(a.reads_memory ? a.selected.count[segment] : 0),
+        num_entries_(a.reads_memory ? a.selected.count[ListOf(a, segment, kv_head)] : 0),
+        exact_entries_(HasExactEntries(a)),
         num_clusters_(IsClustered(a, segment) ? a.clusters.num_clusters : 0) {
     if (num_clusters_ > 0) {
       clusters_ = ClustersOf(a.clusters, a.batch, a.num_kv_heads, segment, kv_head);
@@ -146,14 +148,22 @@ class FewRows {
     LoadElements(a_.element, from, s_.up.data(), size);
   }
 
-  // q~ = P_k^+^T q'.
+  // q~ = P_k^+^T q'; for exact entries q' itself.
   void MoveQueries() {
     const int64_t width = a_.compressed_dim;
-    LoadUp(a_.key_up);
+    if (!exact_entries_) LoadUp(a_.key_up);
     s_.memory_q.assign(num_queries_ * width, 0.0f);
     for (int64_t i = 0; i < num_queries_; ++i) {
-      RotateBack(&s_.q[i * dim_], a_.memory_rotation + index_ * dim_, s_.head.data(), dim_);
-      AddRows(s_.up.data(), width, dim_, s_.head.data(), width, &s_.memory_q[i * width]);
+      const float* q = &s_.q[i * dim_];
+      if (a_.memory_rotation != nullptr) {
+        RotateBack(q, a_.memory_rotation + index_ * dim_, s_.head.data(), dim_);
+        q = s_.head.data();
+      }
+      if (exact_entries_) {
+        std::copy_n(q, dim_, &s_.memory_q[i * width]);
+      } else {
+        AddRows(s_.up.data(), width, dim_, q, width, &s_.memory_q[i * width]);
+      }
     }
   }
 
@@ -212,15 +222,30 @@ class FewRows {
     const int64_t seen = first_position_ + query / group_ + 1 - begin_;
     std::fill(logits + num_sinks_ + seen, logits + num_sinks_ + (end_ - begin_),
               -std::numeric_limits<float>::infinity());
-    const float most = MaxLogit(logits, /*scale=*/1, /*bias=*/nullptr, num_keys_);
-    const float sum = ExpLogits(logits, /*scale=*/1, /*bias=*/nullptr, most, logits, num_keys_);
-    Scale(logits, 1.0f / sum, logits, num_keys_);
+    const bool fused = num_entries_ > 0 && a_.fused_weight != nullptr;
+    const int64_t num_keys = fused ? num_keys_ - num_listed_ : num_keys_;  // of the plain softmax
+    LogSum all;
+    LogSum memory;
+    if (fused) {
+      const float* weight =
+          a_.fused_weight + ListOf(a_, index_, kv_head_) * NumFusedBlocks(a_.shape.max_selected);
+      memory = FuseBlocks(logits + num_keys, /*scale=*/1, /*bias=*/nullptr, weight, num_listed_);
+    }
+    all.most = std::max(memory.most, MaxLogit(logits, /*scale=*/1, /*bias=*/nullptr, num_keys));
+    all.sum = ExpLogits(logits, /*scale=*/1, /*bias=*/nullptr, all.most, logits, num_keys);
+    if (fused) {
+      const float share = memory.RelativeTo(all.most);
+      all.sum += share;
+      Scale(logits + num_keys, share / all.sum, logits + num_keys, num_listed_);
+    }
+    Scale(logits, 1.0f / all.sum, logits, num_keys);
+    if (a_.lse != nullptr) a_.lse[Element(query) / dim_] = all.Log();
   }
 
   // out += P_v^+ of the weighted entries.
   void SumEntries() {
     const int64_t width = a_.compressed_dim;
-    LoadUp(a_.value_up);
+    if (!exact_entries_) LoadUp(a_.value_up);
     GatherEntries(/*key=*/false);
     if (num_clusters_ > 0) LoadCentroids(clusters_.v);
     for (int64_t i = 0; i < num_queries_; ++i) {
@@ -231,8 +256,12 @@ class FewRows {
         AddRows(s_.centroids.data(), width, num_clusters_, weights + num_listed_, width,
                 s_.memory_out.data());
       }
-      DotRows(s_.up.data(), width, dim_, s_.memory_out.data(), width, s_.head.data());
-      Add(&s_.out[i * dim_], s_.head.data(), &s_.out[i * dim_], dim_);
+      const float* head = s_.memory_out.data();
+      if (!exact_entries_) {
+        DotRows(s_.up.data(), width, dim_, s_.memory_out.data(), width, s_.head.data());
+        head = s_.head.data();
+      }
+      Add(&s_.out[i * dim_], head, &s_.out[i * dim_], dim_);
     }
   }
 
@@ -261,6 +290,7 @@ class FewRows {
   const int64_t end_;
   const int64_t num_sinks_;
   const int64_t num_entries_;
+  const bool exact_entries_;
   const int64_t num_clusters_;  // 0: entries are read without clusters
   ClusterView clusters_;
   int64_t num_listed_ = 0;

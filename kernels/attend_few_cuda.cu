@@ -18,12 +18,12 @@ constexpr int kWarpKeys = kTileKeys / kFewWarps;  // of each tile
 constexpr int kStages = 2;
 
 // A stage holds a tile of exact keys and values; or one of entries, which are narrower, and beside
-// it a kv head's P^+.
-template <int kDim, int kNarrow>
+// it a kv head's P^+, which exact entries have none of.
+template <int kDim, int kNarrow, bool kExact>
 struct Stage {
-  static constexpr int kExact = 2 * kTileKeys * kDim;
+  static constexpr int kTokens = 2 * kTileKeys * kDim;
   static constexpr int kEntries = 2 * kTileKeys * kNarrow;
-  __nv_bfloat16 data[std::max(kExact, kEntries + kDim * kNarrow)];
+  __nv_bfloat16 data[std::max(kTokens, kEntries + (kExact ? 0 : kDim * kNarrow))];
 
   __device__ __nv_bfloat16* keys() { return data; }
   template <int kWidth>
@@ -34,10 +34,10 @@ struct Stage {
 };
 
 // Three blocks fit a multiprocessor: together they have some 100 KB under way.
-template <int kDim, int kNarrow>
+template <int kDim, int kNarrow, bool kExact>
 struct FewShared {
   union {
-    Stage<kDim, kNarrow> stages[kStages];
+    Stage<kDim, kNarrow, kExact> stages[kStages];
     struct {  // when the last tile is done
       Partial<kDim> warps[kFewWarps];
       Partial<kDim> block;  // read by the other blocks of the cluster
@@ -99,8 +99,8 @@ struct QueryBias {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int head = queries.HeadOf(min(FirstQuery() + i, queries.count - 1));
-      weight[i] = queries.a.score_weight[head];
-      slope[i] = queries.a.age_slope[head];
+      weight[i] = WeightOf(queries.a.score_weight, head);
+      slope[i] = WeightOf(queries.a.age_slope, head);
     }
   }
   __device__ static int FirstQuery() { return static_cast<int>(threadIdx.x) % 4 * 2; }
@@ -214,26 +214,34 @@ __device__ void AddCentroids(const uint32_t (&q)[kNarrow / 16][2], const __nv_bf
 // every tile of 64; tiles are dealt out to the blocks, entries first. Traffic: every key and value
 // once; P once a block, from L2. Where entries have clusters, each block with entries chooses the
 // clusters of all queries, and its tiles are of the entries that some query reads; the first block
-// adds the centroids of the others.
+// adds the centroids of the others. Exact entries need no P; fused by blocks, their warps agree on
+// each tile's softmax, and what the memory gives is merged apart.
 //
 // The number of blocks follows from the stream's shape alone, never from the batch: a row's sums
 // are always in the same order.
-template <int kDim, int kNarrow, bool kClustered>
+template <int kDim, int kNarrow, bool kExact, bool kClustered>
 __global__ void __launch_bounds__(kFewThreads, 3)
     AttendFewKernel(const __grid_constant__ StreamAttentionArgs a, int blocks) {
   extern __shared__ __align__(128) std::byte memory[];
-  auto& shared = *reinterpret_cast<FewShared<kDim, kNarrow>*>(memory);
-  auto& clusters = *reinterpret_cast<FewClusters*>(memory + sizeof(FewShared<kDim, kNarrow>));
+  using Shared = FewShared<kDim, kNarrow, kExact>;
+  using KeyStage = Stage<kDim, kNarrow, kExact>;
+  auto& shared = *reinterpret_cast<Shared*>(memory);
+  auto& clusters = *reinterpret_cast<FewClusters*>(memory + sizeof(Shared));
+  auto& fused = *reinterpret_cast<FewFused<kDim>*>(memory + sizeof(Shared));
+  constexpr bool kMayFuse = kExact && !kClustered;
+  const bool is_fused = kMayFuse && a.reads_memory && a.fused_weight != nullptr;
   const int index = static_cast<int>(blockIdx.y);
   const int rank = static_cast<int>(blockIdx.x) % blocks;
+  const int kv_head = static_cast<int>(blockIdx.x) / blocks;
+  const int list_index = SegmentKeys::ListOf<kExact>(a, index, kv_head);
   SegmentKeys::EntryRows<kNarrow, kFewThreads> entry_rows;
   if (a.reads_memory && !kClustered) {
-    SegmentKeys::AskRows<kNarrow, kFewThreads>(a, index, rank, entry_rows);
+    SegmentKeys::AskRows<kNarrow, kFewThreads>(a, list_index, rank, entry_rows);
   }
   const StreamSegment& segment = a.batch.segments[index];
   // These hold for all blocks of a cluster.
   if (!IsFew(a, segment) || IsPadding(a.batch.chunks[segment.chunk])) return;
-  const SegmentKeys keys(a, index, static_cast<int32_t>(blockIdx.x) / blocks);
+  const SegmentKeys keys(a, index, kv_head, list_index);
   const FewQueries queries(a, keys);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
@@ -244,17 +252,17 @@ __global__ void __launch_bounds__(kFewThreads, 3)
   ListedEntries list{clusters.listed(), /*num=*/0};  // with clusters
   const auto ask = [&](int tile) {
     if constexpr (kClustered) {
-      SegmentKeys::AskRows<kNarrow, kFewThreads>(a, index, tile, list, entry_rows);
+      SegmentKeys::AskRows<kNarrow, kFewThreads>(a, list_index, tile, list, entry_rows);
     } else {
-      SegmentKeys::AskRows<kNarrow, kFewThreads>(a, index, tile, entry_rows);
+      SegmentKeys::AskRows<kNarrow, kFewThreads>(a, list_index, tile, entry_rows);
     }
   };
   const auto load = [&](int tile) {
-    Stage<kDim, kNarrow>& stage = shared.stages[tile % kStages];
+    KeyStage& stage = shared.stages[tile % kStages];
     if (tile < num_entry_tiles) {
       const int at = rank + tile * blocks;
       const auto load_entries = [&](const auto& entries) {
-        keys.LoadEntries<kNarrow, kFewThreads>(
+        keys.LoadEntries<kNarrow, kFewThreads, kExact>(
             entry_rows, entries, stage.keys(), stage.template values<kNarrow>(),
             shared.score[tile % kStages], shared.log_gate[tile % kStages], at);
       };
@@ -273,18 +281,22 @@ __global__ void __launch_bounds__(kFewThreads, 3)
   // Beside the entries' tiles lie P_v^+, in the stage of the last of them, and P_k^+ in the other,
   // until the first exact keys come there. With clusters the number of tiles is not known yet:
   // P_k^+ and the centroids wait in the stage that is the last to be filled.
-  Stage<kDim, kNarrow>& centroids = shared.stages[kStages - 1];
+  KeyStage& centroids = shared.stages[kStages - 1];
   const bool has_clusters = kClustered && SegmentClusters::Has(keys);
   __nv_bfloat16* const key_up =
       kClustered ? centroids.up() : shared.stages[num_entry_tiles % kStages].up();
   const auto value_up = [&] { return shared.stages[(num_entry_tiles + 1) % kStages].up(); };
-  if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kFewThreads>(keys, a.key_up, key_up);
+  if constexpr (!kExact) {
+    if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kFewThreads>(keys, a.key_up, key_up);
+  }
   if constexpr (kClustered) {
     if (num_entry_tiles > 0) LoadClusters<kNarrow>(keys, centroids, clusters);
     CommitCopies();
     if (num_entry_tiles == 0) load(0);
   } else {
-    if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kFewThreads>(keys, a.value_up, value_up());
+    if constexpr (!kExact) {
+      if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kFewThreads>(keys, a.value_up, value_up());
+    }
     load(0);
   }
   queries.Put<kDim, /*kTurned=*/false>(shared.q);
@@ -297,7 +309,11 @@ __global__ void __launch_bounds__(kFewThreads, 3)
     WaitCopies<0>();
     __syncthreads();
     uint32_t q[kNarrow / 16][2];
-    MoveQueries<kDim, kNarrow>(shared.turned, key_up, q);
+    if constexpr (kExact) {
+      LoadQueries<kDim>(shared.turned, q);
+    } else {
+      MoveQueries<kDim, kNarrow>(shared.turned, key_up, q);
+    }
     WarpSums<kNarrow> narrow;
     if constexpr (kClustered) {
       list.num = keys.num_entries;
@@ -311,7 +327,9 @@ __global__ void __launch_bounds__(kFewThreads, 3)
       num_entry_tiles = share(SegmentKeys::NumTiles(list.num));
       num_tiles += num_entry_tiles;
       ask(rank);
-      if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kFewThreads>(keys, a.value_up, value_up());
+      if constexpr (!kExact) {
+        if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kFewThreads>(keys, a.value_up, value_up());
+      }
       load(0);
       if (has_clusters && rank == 0) {
         AddCentroids<kNarrow>(q, centroids.keys(), centroids.template values<kNarrow>(),
@@ -322,7 +340,7 @@ __global__ void __launch_bounds__(kFewThreads, 3)
     for (int tile = 0; tile < num_entry_tiles; ++tile) {
       load(tile + 1);
       WaitCopies<1>();
-      Stage<kDim, kNarrow>& stage = shared.stages[tile % kStages];
+      KeyStage& stage = shared.stages[tile % kStages];
       keys.SpreadEntries<kNarrow, kFewThreads>(stage.keys(), stage.template values<kNarrow>());
       __syncthreads();
       float logits[4];
@@ -341,11 +359,28 @@ __global__ void __launch_bounds__(kFewThreads, 3)
                                                 bias.weight[i % 2], bias.slope[i % 2]);
         logits[i] = fmaf(logits[i], logit_scale, entry_bias) * kLog2E;
       }
-      narrow.Add(logits, stage.template values<kNarrow>(), warp * kWarpKeys);
-      if (tile + 1 == num_entry_tiles) Widen(narrow, value_up(), sums);
+      if (is_fused) {
+        if constexpr (kMayFuse) {
+          fused.Add(logits, stage.template values<kNarrow>(), warp * kWarpKeys,
+                    FusedWeight(a, list_index, rank + tile * blocks), narrow);
+        }
+      } else {
+        narrow.Add(logits, stage.template values<kNarrow>(), warp * kWarpKeys);
+      }
+      if constexpr (!kExact) {
+        if (tile + 1 == num_entry_tiles) Widen(narrow, value_up(), sums);
+      }
       __syncthreads();
     }
+    if constexpr (kExact) {
+      if (is_fused) {
+        narrow.Put(fused.warps[warp]);
+      } else {
+        sums = narrow;
+      }
+    }
   } else {
+    if (is_fused) WarpSums<kDim>().Put(fused.warps[warp]);
     __syncthreads();
   }
   uint32_t q[kDim / 16][2];
@@ -354,7 +389,7 @@ __global__ void __launch_bounds__(kFewThreads, 3)
     load(tile + 1);
     WaitCopies<1>();
     __syncthreads();
-    Stage<kDim, kNarrow>& stage = shared.stages[tile % kStages];
+    KeyStage& stage = shared.stages[tile % kStages];
     const int exact = rank + (tile - num_entry_tiles) * blocks;
     float logits[4];
     WarpSums<kDim>::Score(q, stage.keys(), warp * kWarpKeys, logits);
@@ -376,7 +411,8 @@ __global__ void __launch_bounds__(kFewThreads, 3)
   sums.Put(shared.warps[warp]);
   __syncthreads();
   MergeWarps(shared.warps, queries.count, shared.block);
-  MergeBlocks(queries, blocks, rank, shared.block);
+  if (is_fused) MergeFused(fused, queries.count);
+  MergeBlocks<kMayFuse>(queries, blocks, rank, shared.block, is_fused ? &fused.block : nullptr);
 }
 
 // A block for every 192 KB of keys and values: more of them spend their time on starting, fewer
@@ -393,16 +429,19 @@ int NumBlocks(const StreamAttentionArgs& a) {
       std::clamp<int64_t>((exact + entries + kBlockBytes / 2) / kBlockBytes, 1, kMaxBlocks));
 }
 
-template <int kDim, int kNarrow, bool kClustered>
+template <int kDim, int kNarrow, bool kExact, bool kClustered>
 absl::Status Launch(const StreamAttentionArgs& a, Stream stream) {
-  static_assert(sizeof(FewShared<kDim, kNarrow>) % 16 == 0);
+  using Shared = FewShared<kDim, kNarrow, kExact>;
+  static_assert(sizeof(Shared) % 16 == 0);
   constexpr int64_t kMostBytes = 227 << 10;  // of a block
-  const int64_t bytes = static_cast<int64_t>(sizeof(FewShared<kDim, kNarrow>)) +
-                        (kClustered ? FewClusters::Bytes(a.shape.max_selected) : 0);
+  const bool is_fused = kExact && !kClustered && a.fused_weight != nullptr;
+  const int64_t bytes = static_cast<int64_t>(sizeof(Shared)) +
+                        (kClustered ? FewClusters::Bytes(a.shape.max_selected) : 0) +
+                        (is_fused ? static_cast<int64_t>(sizeof(FewFused<kDim>)) : 0);
   if (bytes > kMostBytes) {
     return BadArgument("StreamAttention", "max_selected", a.shape.max_selected);
   }
-  const auto kernel = AttendFewKernel<kDim, kNarrow, kClustered>;
+  const auto kernel = AttendFewKernel<kDim, kNarrow, kExact, kClustered>;
   RASQ_RETURN_IF_ERROR(AllowShared(kernel, static_cast<int>(bytes)));
   const int blocks = NumBlocks(a);
   cudaLaunchAttribute cluster{};
@@ -423,9 +462,9 @@ absl::Status Launch(const StreamAttentionArgs& a, Stream stream) {
 }  // namespace
 
 absl::Status AttendFewCuda(const StreamAttentionArgs& a, Stream stream) {
-  return WithTileWidths(a, [&]<int kDim, int kNarrow>() -> absl::Status {
-    return HasClusters(a) ? Launch<kDim, kNarrow, true>(a, stream)
-                          : Launch<kDim, kNarrow, false>(a, stream);
+  return WithTileWidths(a, [&]<int kDim, int kNarrow, bool kExact>() -> absl::Status {
+    return HasClusters(a) ? Launch<kDim, kNarrow, kExact, true>(a, stream)
+                          : Launch<kDim, kNarrow, kExact, false>(a, stream);
   });
 }
 

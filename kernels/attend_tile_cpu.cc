@@ -9,6 +9,7 @@
 #include "kernels/elements_cpu.h"
 #include "kernels/entry_clusters_cpu.h"
 #include "kernels/entry_rows_cpu.h"
+#include "kernels/fused_blocks_cpu.h"
 #include "kernels/matrix_product_cpu.h"
 #include "kernels/stream_batch_cpu.h"
 #include "kernels/vector_loops_cpu.h"
@@ -73,7 +74,8 @@ class Tile {
         first_position_(FirstPosition(chunk_, segment_)),
         begin_(std::max<int64_t>(0, segment_.start - a.shape.window_rows)),
         num_sinks_(std::clamp<int64_t>(segment_.start - a.shape.window_rows, 0, a.shape.sink_rows)),
-        num_entries_(a.reads_memory ? a.selected.count[segment] : 0),
+        num_entries_(a.reads_memory ? a.selected.count[ListOf(a, segment, kv_head)] : 0),
+        exact_entries_(HasExactEntries(a)),
         sink_columns_(RoundUp(num_sinks_, kSinkPad)),
         num_clusters_(IsClustered(a, segment) ? a.clusters.num_clusters : 0),
         centroid_column_(RoundUp(num_entries_, kKeyPad)),
@@ -132,7 +134,7 @@ class Tile {
         ConvertElements(a_.element, from, type_, &s_.q[TileRow(head, row) * bytes], dim_);
       }
     }
-    if (num_entries_ == 0) return;
+    if (num_entries_ == 0 || a_.memory_rotation == nullptr) return;
     s_.turned_q.resize(rows_ * bytes);
     const float* rotation = a_.memory_rotation + index_ * dim_;
     for (int64_t row = 0; row < rows_; ++row) {
@@ -193,14 +195,15 @@ class Tile {
   }
 
   void Score() {
-    if (num_entries_ > 0) MoveQueries();
+    if (num_entries_ > 0 && !exact_entries_) MoveQueries();
+    const std::byte* memory_q = (exact_entries_ ? TurnedQueries() : s_.memory_q).data();
     for (const Part& part : s_.parts) {
       const ProductShape shape{.type = type_,
                                .rows = rows_,
                                .columns = part.columns,
                                .inner = WidthOf(part),
                                .layout = WeightLayout::kOuterInner};
-      const std::byte* x = part.kind == Part::kEntries ? s_.memory_q.data() : s_.q.data();
+      const std::byte* x = part.kind == Part::kEntries ? memory_q : s_.q.data();
       RunProduct(shape, x, Rows(part, /*key=*/true), s_.logits.data() + part.offset);
     }
   }
@@ -213,6 +216,10 @@ class Tile {
     ConvertElements(a_.element, from, type_, s_.up.data(), size);
   }
 
+  const std::vector<std::byte>& TurnedQueries() const {
+    return a_.memory_rotation == nullptr ? s_.q : s_.turned_q;
+  }
+
   // q~ = P_k^+^T q', moved once so that entries are read in their own width.
   void MoveQueries() {
     const int64_t width = a_.compressed_dim;
@@ -223,7 +230,7 @@ class Tile {
                              .columns = width,
                              .inner = dim_,
                              .layout = WeightLayout::kInnerOuter};
-    RunProduct(shape, s_.turned_q.data(), s_.up.data(), s_.narrow.data());
+    RunProduct(shape, TurnedQueries().data(), s_.up.data(), s_.narrow.data());
     s_.memory_q.resize(rows_ * width * SizeOf(type_));
     StoreElements(type_, s_.narrow.data(), s_.memory_q.data(), rows_ * width);
   }
@@ -300,26 +307,48 @@ class Tile {
     const auto bias_of = [&bias](const Part& part) {
       return part.kind == Part::kEntries ? bias.data() + part.first : nullptr;
     };
-    float most = -std::numeric_limits<float>::infinity();
+    LogSum memory;  // of fused blocks, whose logits become weights within the memory
+    const auto is_fused = [this](const Part& part) {
+      return part.kind == Part::kEntries && a_.fused_weight != nullptr;
+    };
+    LogSum all;
     for (const Part& part : s_.parts) {
-      const float* logits = s_.logits.data() + part.offset + tile_row * part.columns;
-      most = std::max(most, MaxLogit(logits, scale, bias_of(part), NumSeen(part, row)));
+      float* logits = s_.logits.data() + part.offset + tile_row * part.columns;
+      const int64_t seen = NumSeen(part, row);
+      if (is_fused(part)) {
+        const float* weight = FusedWeights() + part.first / kFusedRows;
+        memory.Add(FuseBlocks(logits, scale, bias_of(part), weight, seen));
+        all.most = std::max(all.most, memory.most);
+      } else {
+        all.most = std::max(all.most, MaxLogit(logits, scale, bias_of(part), seen));
+      }
     }
-    float sum = 0;
+    const float share = memory.sum > 0 ? memory.RelativeTo(all.most) : 0;
+    all.sum = share;
     for (const Part& part : s_.parts) {
       const int64_t at = part.offset + tile_row * part.columns;
       const int64_t seen = NumSeen(part, row);
       T* weights = reinterpret_cast<T*>(s_.weights.data()) + at;
-      sum += ExpLogits(s_.logits.data() + at, scale, bias_of(part), most, weights, seen);
+      if (is_fused(part)) {
+        Scale(s_.logits.data() + at, share, weights, seen);
+      } else {
+        all.sum += ExpLogits(s_.logits.data() + at, scale, bias_of(part), all.most, weights, seen);
+      }
       std::memset(weights + seen, 0, (part.columns - seen) * sizeof(T));
     }
-    if (row < segment_.num_rows) s_.sums[tile_row] = sum;
+    if (row >= segment_.num_rows) return;
+    s_.sums[tile_row] = all.sum;
+    if (a_.lse != nullptr) a_.lse[OutElement(tile_row / head_rows_, row) / dim_] = all.Log();
+  }
+
+  const float* FusedWeights() const {
+    return a_.fused_weight + ListOf(a_, index_, kv_head_) * NumFusedBlocks(a_.shape.max_selected);
   }
 
   void SumValues() {
     s_.out.resize(rows_ * dim_);
     for (const Part& part : s_.parts) {
-      const bool entries = part.kind == Part::kEntries;
+      const bool entries = part.kind == Part::kEntries && !exact_entries_;
       const ProductShape shape{.type = type_,
                                .rows = rows_,
                                .columns = WidthOf(part),
@@ -329,7 +358,7 @@ class Tile {
       RunProduct(shape, s_.weights.data() + part.offset * SizeOf(type_), Rows(part, /*key=*/false),
                  entries ? s_.narrow.data() : s_.out.data());
     }
-    if (num_entries_ == 0) return;
+    if (num_entries_ == 0 || exact_entries_) return;
     // out += P_v^+ of the summed entries.
     const int64_t width = a_.compressed_dim;
     StoreElements(type_, s_.narrow.data(), s_.memory_q.data(), rows_ * width);
@@ -375,6 +404,7 @@ class Tile {
   const int64_t begin_;  // first position of the window
   const int64_t num_sinks_;
   const int64_t num_entries_;
+  const bool exact_entries_;
   const int64_t sink_columns_;
   const int64_t num_clusters_;     // 0: entries are read without clusters
   const int64_t centroid_column_;  // of the first, behind the entries

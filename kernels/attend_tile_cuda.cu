@@ -5,6 +5,7 @@
 #include "kernels/attention_keys_cuda.h"
 #include "kernels/base/cuda_status.h"
 #include "kernels/base/status.h"
+#include "kernels/fused_blocks_cuda.h"
 #include "kernels/tensor_tile_cuda.h"
 
 namespace rasq {
@@ -16,7 +17,7 @@ constexpr int kWarpQueries = 16;
 constexpr int kTileQueries = kWarps * kWarpQueries;
 constexpr int kStages = 3;
 
-template <int kDim, int kNarrow>
+template <int kDim, int kNarrow, bool kExact>
 struct TileShared {
   union {
     struct {
@@ -28,8 +29,9 @@ struct TileShared {
       __nv_bfloat16 turned[kTileQueries * kDim];  // in the memory's frame
     };
   };
-  __nv_bfloat16 up[kDim * kNarrow];  // P_k^+, then P_v^+
-  float score[kStages][kTileKeys];   // of entries
+  // Exact entries have no use for it.
+  __nv_bfloat16 up[kExact ? kPieceElements : kDim * kNarrow];  // P_k^+, then P_v^+
+  float score[kStages][kTileKeys];                             // of entries
   float log_gate[kStages][kTileKeys];
 };
 
@@ -69,9 +71,11 @@ struct TileQueries {
     return first_piece + piece < group * pieces_per_head &&
            RowOf(piece, query) < keys.segment.num_rows;
   }
+  __device__ int64_t Index(int piece, int query) const {
+    return int64_t{keys.segment.first_row + RowOf(piece, query)} * a.num_heads + HeadOf(piece);
+  }
   __device__ int64_t Element(int piece, int query) const {
-    return (int64_t{keys.segment.first_row + RowOf(piece, query)} * a.num_heads + HeadOf(piece)) *
-           a.head_dim;
+    return Index(piece, query) * a.head_dim;
   }
   __device__ const __nv_bfloat16* Row(int tile_row) const {
     const int piece = tile_row / kWarpQueries, query = tile_row % kWarpQueries;
@@ -93,7 +97,7 @@ struct TileQueries {
     }
   }
 
-  // Moved into the memory's frame: rotated back by the memory's position.
+  // Moved into the memory's frame: rotated back by the memory's position, if it has one.
   template <int kDim>
   __device__ void PutTurned(__nv_bfloat16* tile) const {
     constexpr int kPieces = kDim / kPieceElements;
@@ -105,6 +109,9 @@ struct TileQueries {
       const __nv_bfloat16* row = Row(r);
       if (row == nullptr || column * kPieceElements >= a.head_dim) {
         *reinterpret_cast<uint4*>(tile + TileOffset<kDim>(r, column)) = uint4{0, 0, 0, 0};
+      } else if (a.memory_rotation == nullptr) {
+        *reinterpret_cast<uint4*>(tile + TileOffset<kDim>(r, column)) =
+            *reinterpret_cast<const uint4*>(row + column * kPieceElements);
       } else if (column * kPieceElements < half) {  // and its mate
         PutRotated<kDim>(tile, r, column, half, row, rotation, /*sign=*/-1.0f);
       }
@@ -146,16 +153,20 @@ __device__ void ReadCentroids(const ClusterBias& bias, int num_read, float logit
 // each. Keys and values of 64 at a time pass through shared memory, two tiles ahead of what is
 // computed: entries first, in their own width; their sum is widened by P_v^+ once and goes on as
 // that of the exact keys. With clusters their centroids are the first tile, and entries of those
-// that a query does not read weigh nothing. Traffic: all keys once a block, mostly from L2.
-template <int kDim, int kNarrow, bool kClustered>
+// that a query does not read weigh nothing. Exact entries need no widening; fused by blocks, each
+// tile is a block with a softmax of its own, and the exact keys go on from what all of them weigh.
+// Traffic: all keys once a block, mostly from L2.
+template <int kDim, int kNarrow, bool kExact, bool kClustered>
 __global__ void __launch_bounds__(kThreads)
     AttendTileKernel(const __grid_constant__ StreamAttentionArgs a) {
   extern __shared__ __align__(128) std::byte memory[];
-  auto& shared = *reinterpret_cast<TileShared<kDim, kNarrow>*>(memory);
-  auto& clusters = *reinterpret_cast<TileClusters*>(memory + sizeof(TileShared<kDim, kNarrow>));
+  using Shared = TileShared<kDim, kNarrow, kExact>;
+  auto& shared = *reinterpret_cast<Shared*>(memory);
+  auto& clusters = *reinterpret_cast<TileClusters*>(memory + sizeof(Shared));
   const StreamSegment& segment = a.batch.segments[blockIdx.y];
   if (IsFew(a, segment) || IsPadding(a.batch.chunks[segment.chunk])) return;
-  const SegmentKeys keys(a, static_cast<int32_t>(blockIdx.y), static_cast<int32_t>(blockIdx.x));
+  const auto index = static_cast<int32_t>(blockIdx.y), kv_head = static_cast<int32_t>(blockIdx.x);
+  const SegmentKeys keys(a, index, kv_head, SegmentKeys::ListOf<kExact>(a, index, kv_head));
   const TileQueries queries(a, keys, static_cast<int>(blockIdx.z));
   if (!queries.Any()) return;
 
@@ -165,13 +176,13 @@ __global__ void __launch_bounds__(kThreads)
   const int num_tiles = num_entry_tiles + keys.NumExactTiles();
   using EntryRows = SegmentKeys::EntryRows<kNarrow, kThreads>;
   EntryRows rows;  // of the next tile of entries to be loaded
-  if (num_entry_tiles > 0) SegmentKeys::AskRows<kNarrow, kThreads>(a, keys.index, 0, rows);
+  if (num_entry_tiles > 0) SegmentKeys::AskRows<kNarrow, kThreads>(a, keys.list, 0, rows);
 
   uint32_t q[kDim / 16][4];
   uint32_t memory_q[kNarrow / 16][4];
   queries.Load<kDim>(shared.q);
   if (num_entry_tiles > 0) {
-    LoadUp<kDim, kNarrow, kThreads>(keys, a.key_up, shared.up);
+    if constexpr (!kExact) LoadUp<kDim, kNarrow, kThreads>(keys, a.key_up, shared.up);
     queries.PutTurned<kDim>(shared.turned);
   }
   if (num_centroid_tiles > 0) SegmentClusters(keys).LoadBias(clusters.bias);
@@ -182,7 +193,12 @@ __global__ void __launch_bounds__(kThreads)
   for (int k = 0; k < kDim / 16; ++k) {
     LoadLeft<kDim>(q[k], shared.q, warp * kWarpQueries, k * 16);
   }
-  if (num_entry_tiles > 0) {  // q~ = P_k^+^T q'
+  if (kExact && num_entry_tiles > 0) {
+#pragma unroll
+    for (int k = 0; k < kNarrow / 16; ++k) {
+      LoadLeft<kDim>(memory_q[k], shared.turned, warp * kWarpQueries, k * 16);
+    }
+  } else if (num_entry_tiles > 0) {  // q~ = P_k^+^T q'
     float narrow[kNarrow / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < kDim / 16; ++k) {
@@ -208,27 +224,31 @@ __global__ void __launch_bounds__(kThreads)
       SegmentClusters(keys).LoadCentroids<kNarrow, kThreads>(shared.keys[stage],
                                                              shared.values[stage]);
     } else if (tile < num_entry_tiles) {
-      keys.LoadEntries<kNarrow, kThreads>(rows, SegmentKeys::AllEntries{keys.num_entries},
-                                          shared.keys[stage], shared.values[stage],
-                                          shared.score[stage], shared.log_gate[stage], entries);
+      keys.LoadEntries<kNarrow, kThreads, kExact>(
+          rows, SegmentKeys::AllEntries{keys.num_entries}, shared.keys[stage], shared.values[stage],
+          shared.score[stage], shared.log_gate[stage], entries);
       if (num_centroid_tiles > 0) LoadClusters(keys, entries, clusters.cluster[stage]);
-      SegmentKeys::AskRows<kNarrow, kThreads>(a, keys.index, entries + 1, rows);
+      SegmentKeys::AskRows<kNarrow, kThreads>(a, keys.list, entries + 1, rows);
     } else if (tile < num_tiles) {
       keys.LoadExact<kDim, kThreads>(shared.keys[stage], shared.values[stage],
                                      tile - num_entry_tiles);
     }
     CommitCopies();
   };
-  if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kThreads>(keys, a.value_up, shared.up);
+  if constexpr (!kExact) {
+    if (num_entry_tiles > 0) LoadUp<kDim, kNarrow, kThreads>(keys, a.value_up, shared.up);
+  }
   load(0);
   load(1);
 
-  const int head = min(queries.HeadOf(warp), a.num_heads - 1);  // of a warp without queries: any
   const float logit_scale = rsqrtf(static_cast<float>(a.head_dim));
   RunningSoftmax softmax;
   float out[kDim / 8][4] = {};
   if (num_entry_tiles > 0) {
-    const float weight = a.score_weight[head], slope = a.age_slope[head];
+    const int head = min(queries.HeadOf(warp), a.num_heads - 1);  // of a warp without queries: any
+    const float weight = WeightOf(a.score_weight, head), slope = WeightOf(a.age_slope, head);
+    const bool is_fused = kExact && !kClustered && a.fused_weight != nullptr;
+    FusedSoftmax fused;
     float narrow_out[kNarrow / 8][4] = {};
     uint64_t read[2] = {kAllClusters, kAllClusters};  // by the lane's two queries
     for (int tile = 0; tile < num_entry_tiles; ++tile) {
@@ -263,19 +283,33 @@ __global__ void __launch_bounds__(kThreads)
           }
         }
       }
-      softmax.Add(logits, kLog2E, scale);
+      if (is_fused) {
+        fused.Add(logits, kLog2E, FusedWeight(a, keys.list, tile));
+        scale[0] = scale[1] = 1;
+      } else {
+        softmax.Add(logits, kLog2E, scale);
+      }
       SumValues<kNarrow, kTileKeys>(logits, scale, shared.values[stage], 0, narrow_out);
     }
+    if constexpr (kExact) {
+      if (is_fused) softmax = fused.AsRunning(narrow_out);
 #pragma unroll
-    for (int k = 0; k < kNarrow / 16; ++k) {
-      uint32_t left[4];
-      AsLeft(narrow_out, k, left);
+      for (int n = 0; n < kDim / 8; ++n) {
 #pragma unroll
-      for (int n = 0; n < kDim / 16; ++n) {
-        uint32_t b[4];
-        LoadRightRows<kNarrow>(b, shared.up, n * 16, k * 16);
-        MultiplyAdd(out[2 * n], left, b[0], b[1]);
-        MultiplyAdd(out[2 * n + 1], left, b[2], b[3]);
+        for (int i = 0; i < 4; ++i) out[n][i] = narrow_out[n][i];
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < kNarrow / 16; ++k) {
+        uint32_t left[4];
+        AsLeft(narrow_out, k, left);
+#pragma unroll
+        for (int n = 0; n < kDim / 16; ++n) {
+          uint32_t b[4];
+          LoadRightRows<kNarrow>(b, shared.up, n * 16, k * 16);
+          MultiplyAdd(out[2 * n], left, b[0], b[1]);
+          MultiplyAdd(out[2 * n + 1], left, b[2], b[3]);
+        }
       }
     }
   }
@@ -307,6 +341,9 @@ __global__ void __launch_bounds__(kThreads)
     const int query = lane / 4 + r * 8;
     if (!queries.IsQuery(warp, query)) continue;
     const float scale = 1.0f / softmax.sum[r];
+    if (a.lse != nullptr && lane % 4 == 0) {
+      a.lse[queries.Index(warp, query)] = LogOfSum(softmax.most[r], softmax.sum[r]);
+    }
     auto* to = static_cast<__nv_bfloat16*>(a.out) + queries.Element(warp, query) + lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
@@ -317,11 +354,11 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int kDim, int kNarrow, bool kClustered>
+template <int kDim, int kNarrow, bool kExact, bool kClustered>
 absl::Status Launch(const StreamAttentionArgs& a, Stream stream) {
   constexpr int kBytes =
-      sizeof(TileShared<kDim, kNarrow>) + (kClustered ? sizeof(TileClusters) : 0);
-  const auto kernel = AttendTileKernel<kDim, kNarrow, kClustered>;
+      sizeof(TileShared<kDim, kNarrow, kExact>) + (kClustered ? sizeof(TileClusters) : 0);
+  const auto kernel = AttendTileKernel<kDim, kNarrow, kExact, kClustered>;
   RASQ_RETURN_IF_ERROR(AllowShared(kernel, kBytes));
   const int pieces =
       a.num_heads / a.num_kv_heads * ((a.shape.segment_rows + kWarpQueries - 1) / kWarpQueries);
@@ -333,9 +370,9 @@ absl::Status Launch(const StreamAttentionArgs& a, Stream stream) {
 }  // namespace
 
 absl::Status AttendTileCuda(const StreamAttentionArgs& a, Stream stream) {
-  return WithTileWidths(a, [&]<int kDim, int kNarrow>() -> absl::Status {
-    return HasClusters(a) ? Launch<kDim, kNarrow, true>(a, stream)
-                          : Launch<kDim, kNarrow, false>(a, stream);
+  return WithTileWidths(a, [&]<int kDim, int kNarrow, bool kExact>() -> absl::Status {
+    return HasClusters(a) ? Launch<kDim, kNarrow, kExact, true>(a, stream)
+                          : Launch<kDim, kNarrow, kExact, false>(a, stream);
   });
 }
 

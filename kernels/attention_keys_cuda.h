@@ -45,6 +45,11 @@ __device__ inline void PutRotated(__nv_bfloat16* tile, int tile_row, int piece, 
       out_high;
 }
 
+// A head's weight or slope, of an array that may be left out.
+__device__ inline float WeightOf(const float* weights, int head) {
+  return weights == nullptr ? 0.0f : weights[head];
+}
+
 // One segment's keys as one kv head sees them.
 struct SegmentKeys {
   const StreamAttentionArgs& a;
@@ -52,6 +57,7 @@ struct SegmentKeys {
   const StreamChunk chunk;
   const int32_t index;           // of the segment
   const int32_t kv_head;         //
+  const int32_t list;            // of the selection
   const int64_t first_position;  // of the segment's first row in this batch
   const int64_t begin;           // of the window
   const int32_t num_sinks;
@@ -59,21 +65,30 @@ struct SegmentKeys {
   const int32_t num_entries;
   const int32_t ring_begin;  // ring row of `begin`
 
-  __device__ SegmentKeys(const StreamAttentionArgs& args, int32_t segment_index, int32_t kv)
+  __device__ SegmentKeys(const StreamAttentionArgs& args, int32_t segment_index, int32_t kv,
+                         int32_t selection_list)
       : a(args),
         segment(args.batch.segments[segment_index]),
         chunk(args.batch.chunks[segment.chunk]),
         index(segment_index),
         kv_head(kv),
+        list(selection_list),
         first_position(FirstPosition(chunk, segment)),
         begin(max(int64_t{0}, segment.start - args.shape.window_rows)),
         num_sinks(static_cast<int32_t>(min(max(segment.start - args.shape.window_rows, int64_t{0}),
                                            static_cast<int64_t>(args.shape.sink_rows)))),
         num_exact(num_sinks + static_cast<int32_t>(first_position + segment.num_rows - begin)),
         num_entries(args.reads_memory
-                        ? min(max(args.selected.count[segment_index], 0), args.shape.max_selected)
+                        ? min(max(args.selected.count[list], 0), args.shape.max_selected)
                         : 0),
         ring_begin(static_cast<int32_t>(begin % args.shape.ring_rows)) {}
+
+  // The list that a segment's kv head reads; of its own only if entries are exact.
+  template <bool kExact>
+  __device__ static int32_t ListOf(const StreamAttentionArgs& a, int32_t segment_index,
+                                   int32_t kv) {
+    return kExact && a.entries_per_head ? segment_index * a.num_kv_heads + kv : segment_index;
+  }
 
   __device__ static int NumTiles(int num_keys) { return (num_keys + kTileKeys - 1) / kTileKeys; }
   __device__ int NumEntryTiles() const { return NumTiles(num_entries); }
@@ -89,13 +104,15 @@ struct SegmentKeys {
     return end <= num_exact && begin + (end - num_sinks) <= first_position + 1;
   }
 
+  template <bool kExact>
   __device__ const __nv_bfloat16* EntryHead(int32_t row, int64_t entries_offset,
                                             const void* staged) const {
     const int64_t head_at = int64_t{kv_head} * a.compressed_dim;
     const int64_t row_elements = int64_t{a.num_kv_heads} * a.compressed_dim;
     if (row < a.shape.capacity) {
-      return reinterpret_cast<const __nv_bfloat16*>(chunk.state + entries_offset) +
-             row * row_elements + head_at;
+      const auto* slots = reinterpret_cast<const __nv_bfloat16*>(chunk.state + entries_offset);
+      if (kExact && a.entries_per_head) return slots + int64_t{row} * a.compressed_dim;
+      return slots + row * row_elements + head_at;
     }
     return static_cast<const __nv_bfloat16*>(staged) +
            (int64_t{chunk.first_staged} + row - a.shape.capacity) * row_elements + head_at;
@@ -207,28 +224,28 @@ struct SegmentKeys {
     static constexpr int kCount = kTileKeys * kPieces / kThreads;
     int32_t row[kCount];
   };
-  // Needs nothing of the segment but its number, and so goes ahead of all else.
+  // Needs nothing of the segment but its list's number, and so goes ahead of all else.
   template <int kNarrow, int kThreads>
-  static __device__ void AskRows(const StreamAttentionArgs& a, int32_t index, int tile,
+  static __device__ void AskRows(const StreamAttentionArgs& a, int32_t list, int tile,
                                  EntryRows<kNarrow, kThreads>& rows) {
-    AskRows(a, index, tile, AllEntries{a.shape.max_selected}, rows);
+    AskRows(a, list, tile, AllEntries{a.shape.max_selected}, rows);
   }
-  template <int kNarrow, int kThreads, typename List>
-  static __device__ void AskRows(const StreamAttentionArgs& a, int32_t index, int tile,
-                                 const List& list, EntryRows<kNarrow, kThreads>& rows) {
+  template <int kNarrow, int kThreads, typename Entries>
+  static __device__ void AskRows(const StreamAttentionArgs& a, int32_t list, int tile,
+                                 const Entries& entries, EntryRows<kNarrow, kThreads>& rows) {
     using Rows = EntryRows<kNarrow, kThreads>;
-    const int32_t* from = a.selected.row + int64_t{index} * a.shape.max_selected;
+    const int32_t* from = a.selected.row + int64_t{list} * a.shape.max_selected;
 #pragma unroll
     for (int i = 0; i < Rows::kCount; ++i) {
       const int key = tile * kTileKeys + (i * kThreads + threadIdx.x) / Rows::kPieces;
-      rows.row[i] = key < list.num ? from[list.Entry(key)] : -1;
+      rows.row[i] = key < entries.num ? from[entries.Entry(key)] : -1;
     }
   }
 
   // Starts the copies of a tile's entries; those behind the last are zero. Scores and gates of the
   // tile's keys follow into `score` and `log_gate`.
-  template <int kNarrow, int kThreads, typename List>
-  __device__ void LoadEntries(const EntryRows<kNarrow, kThreads>& rows, const List& list,
+  template <int kNarrow, int kThreads, bool kExact, typename Entries>
+  __device__ void LoadEntries(const EntryRows<kNarrow, kThreads>& rows, const Entries& entries,
                               __nv_bfloat16* keys, __nv_bfloat16* values, float* score,
                               float* log_gate, int tile) const {
     using Rows = EntryRows<kNarrow, kThreads>;
@@ -240,23 +257,24 @@ struct SegmentKeys {
       __nv_bfloat16* k_to = keys + TileOffset<kNarrow>(r, piece);
       __nv_bfloat16* v_to = values + TileOffset<kNarrow>(r, piece);
       const __nv_bfloat16 *k = nullptr, *v = nullptr;
-      if (inside && tile * kTileKeys + r < list.num) {
+      if (inside && tile * kTileKeys + r < entries.num) {
         if (a.entry_type == EntryType::kInt8) {
           LoadInt8Piece(rows.row[i], a.entry_k_offset, a.staged_k, piece, k_to);
           LoadInt8Piece(rows.row[i], a.entry_v_offset, a.staged_v, piece, v_to);
           continue;
         }
-        k = EntryHead(rows.row[i], a.entry_k_offset, a.staged_k) + piece * kPieceElements;
-        v = EntryHead(rows.row[i], a.entry_v_offset, a.staged_v) + piece * kPieceElements;
+        k = EntryHead<kExact>(rows.row[i], a.entry_k_offset, a.staged_k) + piece * kPieceElements;
+        v = EntryHead<kExact>(rows.row[i], a.entry_v_offset, a.staged_v) + piece * kPieceElements;
       }
       CopyPieceAsync(k_to, k);
       CopyPieceAsync(v_to, v);
     }
     const int key = tile * kTileKeys + static_cast<int>(threadIdx.x);
-    if (threadIdx.x < kTileKeys && key < list.num) {
-      const int64_t at = int64_t{index} * a.shape.max_selected + list.Entry(key);
-      CopyWordAsync(score + threadIdx.x, a.selected.score + at);
-      CopyWordAsync(log_gate + threadIdx.x, a.selected.log_gate + at);
+    if (threadIdx.x < kTileKeys && key < entries.num) {
+      const int64_t at = int64_t{list} * a.shape.max_selected + entries.Entry(key);
+      const float *scores = a.selected.score, *log_gates = a.selected.log_gate;
+      CopyWordIfAsync(score + threadIdx.x, scores + at, scores != nullptr);
+      CopyWordIfAsync(log_gate + threadIdx.x, log_gates + at, log_gates != nullptr);
     }
   }
 
@@ -347,6 +365,9 @@ struct RunningSoftmax {
     }
   }
 };
+
+// The natural logarithm of a sum of powers of two relative to 2^most.
+__device__ inline float LogOfSum(float most, float sum) { return (most + log2f(sum)) / kLog2E; }
 
 // logits[., .] = q * keys^T of kKeys keys from row `first`; a product of width kWidth.
 template <int kWidth, int kKeys>

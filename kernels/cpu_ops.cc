@@ -183,6 +183,7 @@ absl::Status CpuOps::KeepClusters(const KeepClustersArgs& args) {
 absl::Status CpuOps::StreamAttention(const StreamAttentionArgs& args) {
   return StreamAttentionCpu(args, pool_);
 }
+absl::Status CpuOps::KeyWeights(const KeyWeightsArgs& args) { return KeyWeightsCpu(args, pool_); }
 absl::Status CpuOps::Sample(const SampleArgs& args) { return SampleCpu(args, pool_); }
 
 absl::StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const OpsOptions& options) {

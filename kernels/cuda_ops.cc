@@ -353,6 +353,10 @@ absl::Status CudaOps::StreamAttention(const StreamAttentionArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return StreamAttentionCuda(args, stream_);
 }
+absl::Status CudaOps::KeyWeights(const KeyWeightsArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return KeyWeightsCuda(args, stream_);
+}
 absl::Status CudaOps::Sample(const SampleArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return SampleCuda(args, stream_);

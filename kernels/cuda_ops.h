@@ -62,6 +62,7 @@ class CudaOps : public Ops {
   absl::Status ClusterEntries(const ClusterEntriesArgs& args) override;
   absl::Status KeepClusters(const KeepClustersArgs& args) override;
   absl::Status StreamAttention(const StreamAttentionArgs& args) override;
+  absl::Status KeyWeights(const KeyWeightsArgs& args) override;
   absl::Status Sample(const SampleArgs& args) override;
 
  private:

@@ -15,6 +15,19 @@
 
 namespace rasq {
 
+// Whether kv heads have lists and slots of their own: attention's alone may.
+template <typename Args>
+bool EntriesPerHead(const Args& /*args*/) {
+  return false;
+}
+inline bool EntriesPerHead(const StreamAttentionArgs& a) { return a.entries_per_head; }
+
+// The list, in the selection's arrays, that a segment's kv head reads.
+template <typename Args>
+int64_t ListOf(const Args& a, int64_t segment, int64_t kv_head) {
+  return EntriesPerHead(a) ? segment * a.num_kv_heads + kv_head : segment;
+}
+
 // Compressed key or value of the segment's j-th selected entry, of a slot or staged, as numbers of
 // the element type: into `to`, compressed_dim of `to_type`, the same or wider. For the arguments of
 // any operation that reads entries.
@@ -22,43 +35,51 @@ template <typename Args>
 void LoadEntry(const Args& a, int64_t segment, int64_t kv_head, int64_t j, bool key, DType to_type,
                void* to) {
   const StreamChunk& c = a.batch.chunks[a.batch.segments[segment].chunk];
-  const int64_t slot = a.selected.row[segment * a.shape.max_selected + j];
+  const int64_t slot = a.selected.row[ListOf(a, segment, kv_head) * a.shape.max_selected + j];
   const int64_t capacity = a.shape.capacity, width = a.compressed_dim;
-  const int64_t row_bytes = EntryRowBytes(a.entry_type, a.element, a.num_kv_heads, width);
   const std::byte* rows = c.state + (key ? a.entry_k_offset : a.entry_v_offset);
-  int64_t index = slot;
+  int64_t index = slot, heads = a.num_kv_heads, head = kv_head;
   if (slot >= capacity) {
     rows = static_cast<const std::byte*>(key ? a.staged_k : a.staged_v);
     index = c.first_staged + slot - capacity;
+  } else if (EntriesPerHead(a)) {
+    heads = 1;
+    head = 0;
   }
-  const std::byte* row = rows + index * row_bytes;
+  const std::byte* row = rows + index * EntryRowBytes(a.entry_type, a.element, heads, width);
   if (a.entry_type == EntryType::kElement) {
-    ConvertElements(a.element, row + kv_head * width * SizeOf(a.element), to_type, to, width);
+    ConvertElements(a.element, row + head * width * SizeOf(a.element), to_type, to, width);
     return;
   }
-  const float scale = LoadScale(row + EntryScaleOffset(a.num_kv_heads, width) +
-                                kv_head * static_cast<int64_t>(sizeof(float)));
-  LoadInt8(row + kv_head * width, scale, a.element, to_type, to, width);
+  const float scale =
+      LoadScale(row + EntryScaleOffset(heads, width) + head * static_cast<int64_t>(sizeof(float)));
+  LoadInt8(row + head * width, scale, a.element, to_type, to, width);
+}
+
+// Of an array that may be left out.
+inline float WeightOf(const float* weights, int64_t i) {
+  return weights == nullptr ? 0.0f : weights[i];
 }
 
 // What a head adds to the logits of the segment's entries.
 inline void EntryBias(const StreamAttentionArgs& a, int64_t segment, int64_t head, float* bias) {
-  const int64_t count = a.selected.count[segment];
-  const float* score = a.selected.score + segment * a.shape.max_selected;
-  const float* log_gate = a.selected.log_gate + segment * a.shape.max_selected;
-  const float weight = a.score_weight[head];
-  const float slope = a.age_slope[head];
+  const int64_t list = ListOf(a, segment, head / (a.num_heads / a.num_kv_heads));
+  const int64_t count = a.selected.count[list];
+  const int64_t first = list * a.shape.max_selected;
+  const float weight = WeightOf(a.score_weight, head);
+  const float slope = WeightOf(a.age_slope, head);
   for (int64_t j = 0; j < count; ++j) {
     const auto age = static_cast<float>(count - 1 - j);
-    bias[j] = weight * score[j] + log_gate[j] - slope * age;
+    bias[j] = weight * WeightOf(a.selected.score, first + j) +
+              WeightOf(a.selected.log_gate, first + j) - slope * age;
   }
 }
 
 // The same of its clusters, to be added to their centroids' logits.
 inline void ClusterBias(const StreamAttentionArgs& a, const ClusterView& view, int64_t head,
                         float* bias) {
-  const float weight = a.score_weight[head];
-  const float slope = a.age_slope[head];
+  const float weight = WeightOf(a.score_weight, head);
+  const float slope = WeightOf(a.age_slope, head);
   for (int64_t c = 0; c < a.clusters.num_clusters; ++c) {
     bias[c] = weight * view.score[c] + view.log_gate[c] - slope * view.age[c];
   }
@@ -73,8 +94,9 @@ inline bool IsClustered(const StreamAttentionArgs& a, int64_t segment) {
 // What the selection says must lie inside the buffer and the staging rows.
 template <typename Args>
 absl::Status CheckSelection(absl::string_view op, const Args& a) {
-  for (int64_t i = 0; i < a.batch.num_segments; ++i) {
-    const StreamChunk& c = a.batch.chunks[a.batch.segments[i].chunk];
+  const int64_t lists = EntriesPerHead(a) ? a.num_kv_heads : 1;  // of a segment
+  for (int64_t i = 0; i < a.batch.num_segments * lists; ++i) {
+    const StreamChunk& c = a.batch.chunks[a.batch.segments[i / lists].chunk];
     const int32_t count = a.selected.count[i];
     if (count < 0 || count > a.shape.max_selected) {
       return absl::InvalidArgumentError(absl::StrCat(op, ": selected.count[", i, "]=", count));
@@ -83,7 +105,8 @@ absl::Status CheckSelection(absl::string_view op, const Args& a) {
     for (int32_t j = 0; j < count; ++j) {
       if (row[j] < 0 || row[j] >= a.shape.capacity + NumLeaving(c)) {
         return absl::InvalidArgumentError(
-            absl::StrCat(op, ": segment ", i, ": selected.row[", j, "]=", row[j]));
+            absl::StrCat(op, ": segment ", i / lists, ": selected.row[",
+                         i % lists * a.shape.max_selected + j, "]=", row[j]));
       }
     }
   }

@@ -6,6 +6,7 @@
 
 #include "kernels/attend_cuda.h"
 #include "kernels/attention_keys_cuda.h"
+#include "kernels/fused_blocks_cuda.h"
 #include "kernels/tensor_tile_cuda.h"
 
 namespace rasq {
@@ -36,15 +37,16 @@ struct FewQueries {
         count(segment_keys.segment.num_rows * group) {}
 
   __device__ int HeadOf(int r) const { return keys.kv_head * group + r % group; }
-  __device__ int64_t Element(int r) const {
-    return (int64_t{keys.segment.first_row + r / group} * a.num_heads + HeadOf(r)) * a.head_dim;
+  __device__ int64_t Index(int r) const {
+    return int64_t{keys.segment.first_row + r / group} * a.num_heads + HeadOf(r);
   }
+  __device__ int64_t Element(int r) const { return Index(r) * a.head_dim; }
   __device__ const __nv_bfloat16* Row(int r) const {
     return static_cast<const __nv_bfloat16*>(a.q) + Element(r);
   }
 
   // Into a tile; rows behind the last, and columns behind the head's, are zero. kTurned: moved into
-  // the memory's frame, rotated back by its position.
+  // the memory's frame, rotated back by its position, if it has one.
   template <int kDim, bool kTurned>
   __device__ void Put(__nv_bfloat16* tile) const {
     constexpr int kPieces = kDim / kPieceElements;
@@ -54,7 +56,7 @@ struct FewQueries {
       auto* to = reinterpret_cast<uint4*>(tile + TileOffset<kDim>(r, piece));
       if (r >= count || piece * kPieceElements >= a.head_dim) {
         *to = uint4{0, 0, 0, 0};
-      } else if (!kTurned) {
+      } else if (!kTurned || a.memory_rotation == nullptr) {
         *to = *reinterpret_cast<const uint4*>(Row(r) + piece * kPieceElements);
       } else if (piece * kPieceElements < half) {  // and its mate
         PutRotated<kDim>(tile, r, piece, half, Row(r),
@@ -64,12 +66,44 @@ struct FewQueries {
   }
 };
 
-// A warp's softmax over its share of the keys. Keys stand in the rows of all products and queries
-// in their columns, since queries are few: a lane has the queries lane % 4 * 2 and the next.
-template <int kWidth>
-struct WarpSums {
+// The running softmax of 8 queries over a warp's share of the keys, in powers of two. Keys stand in
+// the rows of all products and queries in their columns, since queries are few: a lane has the
+// queries lane % 4 * 2 and the next.
+struct WarpSoftmax {
   float most[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};           // of the lane's own keys until Finish
+  float sum[2] = {0, 0};  // of the lane's own keys until Finish
+
+  // Turns the logits of 16 keys into weights. `scale`: by what everything summed so far has to be
+  // multiplied.
+  __device__ void Weigh(float (&logits)[4], float (&scale)[2]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float best = fmaxf(most[i], fmaxf(logits[i], logits[i + 2]));
+      best = fmaxf(best, __shfl_xor_sync(~0u, best, 4));
+      best = fmaxf(best, __shfl_xor_sync(~0u, best, 8));
+      best = fmaxf(best, __shfl_xor_sync(~0u, best, 16));
+      const float base = best == -INFINITY ? 0.0f : best;  // nothing seen yet: weights are zero
+      scale[i] = Exp2(most[i] - base);
+      most[i] = best;
+      logits[i] = Exp2(logits[i] - base);
+      logits[i + 2] = Exp2(logits[i + 2] - base);
+      sum[i] = sum[i] * scale[i] + logits[i] + logits[i + 2];
+    }
+  }
+
+  __device__ void Finish() {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      sum[i] += __shfl_xor_sync(~0u, sum[i], 4);
+      sum[i] += __shfl_xor_sync(~0u, sum[i], 8);
+      sum[i] += __shfl_xor_sync(~0u, sum[i], 16);
+    }
+  }
+};
+
+// And the sums of values.
+template <int kWidth>
+struct WarpSums : WarpSoftmax {
   float out[kWidth / 16][4] = {};  // [16 columns of a value, 8 queries] each
 
   // Logits of 16 keys, from row `first` of the tile: q * keys^T.
@@ -91,19 +125,7 @@ struct WarpSums {
   // Adds 16 keys' values, weighted by their logits in powers of two.
   __device__ void Add(float (&logits)[4], const __nv_bfloat16* values, int first) {
     float scale[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      float best = fmaxf(most[i], fmaxf(logits[i], logits[i + 2]));
-      best = fmaxf(best, __shfl_xor_sync(~0u, best, 4));
-      best = fmaxf(best, __shfl_xor_sync(~0u, best, 8));
-      best = fmaxf(best, __shfl_xor_sync(~0u, best, 16));
-      const float base = best == -INFINITY ? 0.0f : best;  // nothing seen yet: weights are zero
-      scale[i] = Exp2(most[i] - base);
-      most[i] = best;
-      logits[i] = Exp2(logits[i] - base);
-      logits[i + 2] = Exp2(logits[i + 2] - base);
-      sum[i] = sum[i] * scale[i] + logits[i] + logits[i + 2];
-    }
+    Weigh(logits, scale);
     if (__any_sync(~0u, scale[0] != 1 || scale[1] != 1)) {
 #pragma unroll
       for (int m = 0; m < kWidth / 16; ++m) {
@@ -111,22 +133,18 @@ struct WarpSums {
         for (int i = 0; i < 4; ++i) out[m][i] *= scale[i % 2];
       }
     }
-    uint32_t weights[2];
-    AsRight(logits, weights);
+    AddValues(logits, values, first);
+  }
+
+  // Adds 16 keys' values by their weights.
+  __device__ void AddValues(const float (&weights)[4], const __nv_bfloat16* values, int first) {
+    uint32_t b[2];
+    AsRight(weights, b);
 #pragma unroll
     for (int m = 0; m < kWidth / 16; ++m) {
       uint32_t a[4];
       LoadLeftTransposed<kWidth>(a, values, first, m * 16);
-      MultiplyAdd(out[m], a, weights[0], weights[1]);
-    }
-  }
-
-  __device__ void Finish() {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      sum[i] += __shfl_xor_sync(~0u, sum[i], 4);
-      sum[i] += __shfl_xor_sync(~0u, sum[i], 8);
-      sum[i] += __shfl_xor_sync(~0u, sum[i], 16);
+      MultiplyAdd(out[m], a, b[0], b[1]);
     }
   }
 
@@ -188,6 +206,69 @@ __device__ inline void MergeWarps(const Partial<kDim> (&warps)[kFewWarps], int c
   }
 }
 
+// Fused blocks of entries, a tile each (stream_attention.h, fused_weight): their weighted outputs
+// are summed apart from the exact keys', since what the memory weighs beside those is known when
+// all of it has been read. In shared memory, behind what the kernel has else.
+template <int kDim>
+struct FewFused {
+  float most[kFewWarps][kFewQueries];  // of the warps' keys of a tile
+  float sum[kFewWarps][kFewQueries];
+  // out: the memory's output, a share of it. most, sum: what a share of the entries weighs.
+  Partial<kDim> warps[kFewWarps];
+  Partial<kDim> block;
+
+  // Adds a warp's 16 keys of the tile; all warps of the block take part. Between two calls the
+  // threads have to meet. `to`: sums of whole warps, not to be finished.
+  __device__ void Add(float (&logits)[4], const __nv_bfloat16* values, int first, float weight,
+                      WarpSums<kDim>& to) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, query = lane % 4 * 2;
+    WarpSoftmax own;
+    float scale[2];
+    own.Weigh(logits, scale);
+    own.Finish();
+    if (lane < 4) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        most[warp][query + i] = own.most[i];
+        sum[warp][query + i] = own.sum[i];
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float all_most = -INFINITY, all_sum = 0;
+#pragma unroll
+      for (int w = 0; w < kFewWarps; ++w) {
+        AddMass(most[w][query + i], sum[w][query + i], all_most, all_sum);
+      }
+      scale[i] = all_sum > 0 ? weight * Exp2(own.most[i] - all_most) / all_sum : 0.0f;
+      AddMass(own.most[i], own.sum[i], to.most[i], to.sum[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) logits[i] *= scale[i % 2];
+    to.AddValues(logits, values, first);
+  }
+};
+
+// Sums the warps' shares of the memory.
+template <int kDim>
+__device__ inline void MergeFused(FewFused<kDim>& shared, int count) {
+  for (int at = threadIdx.x; at < kDim * count; at += kFewThreads) {
+    const int r = at % count, d = at / count;
+    float out = 0, most = -INFINITY, sum = 0;
+#pragma unroll
+    for (int w = 0; w < kFewWarps; ++w) {
+      out += shared.warps[w].out[d][r];
+      AddMass(shared.warps[w].most[r], shared.warps[w].sum[r], most, sum);
+    }
+    shared.block.out[d][r] = out;
+    if (d == 0) {
+      shared.block.most[r] = most;
+      shared.block.sum[r] = sum;
+    }
+  }
+}
+
 // Queries of a tile as right factors.
 template <int kDim>
 __device__ inline void LoadQueries(const __nv_bfloat16* tile, uint32_t (&q)[kDim / 16][2]) {
@@ -244,10 +325,10 @@ __device__ inline void Widen(const WarpSums<kNarrow>& narrow, const __nv_bfloat1
 }
 
 // Merges the parts of the cluster's blocks, a share in each, and writes the outputs. All parts are
-// asked for before any is waited for.
-template <int kDim>
+// asked for before any is waited for. `memory`: fused blocks of entries, null if there are none.
+template <bool kFused, int kDim>
 __device__ inline void MergeBlocks(const FewQueries& queries, int blocks, int rank,
-                                   Partial<kDim>& block) {
+                                   Partial<kDim>& block, Partial<kDim>* memory) {
   const StreamAttentionArgs& a = queries.a;
   const cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
   cluster.sync();
@@ -274,8 +355,25 @@ __device__ inline void MergeBlocks(const FewQueries& queries, int blocks, int ra
       all_out += scale * out[b];
       all_sum += scale * sum[b];
     }
+    if constexpr (kFused) {
+      if (memory != nullptr) {
+        float memory_out = 0, mass_most = -INFINITY, mass = 0;
+        for (int b = 0; b < blocks; ++b) {
+          memory_out += *cluster.map_shared_rank(&memory->out[d][r], b);
+          AddMass(*cluster.map_shared_rank(&memory->most[r], b),
+                  *cluster.map_shared_rank(&memory->sum[r], b), mass_most, mass);
+        }
+        const float most_of_both = fmaxf(base, mass_most);
+        const float scale = Exp2(base - most_of_both);
+        mass *= Exp2(mass_most - most_of_both);
+        all_out = all_out * scale + mass * memory_out;
+        all_sum = all_sum * scale + mass;
+        base = most_of_both;
+      }
+    }
     static_cast<__nv_bfloat16*>(a.out)[queries.Element(r) + d] =
         __float2bfloat16_rn(all_out / all_sum);
+    if (a.lse != nullptr && d == 0) a.lse[queries.Index(r)] = LogOfSum(base, all_sum);
   }
   cluster.sync();  // until the others have read this block's part
 }

@@ -18,6 +18,7 @@
 #include "kernels/embed.h"
 #include "kernels/gemm.h"
 #include "kernels/index_tokens.h"
+#include "kernels/key_weights.h"
 #include "kernels/replace_entries.h"
 #include "kernels/retrieval_scores.h"
 #include "kernels/rms_norm.h"
@@ -109,6 +110,7 @@ class Ops {
   virtual absl::Status ClusterEntries(const ClusterEntriesArgs& args) = 0;
   virtual absl::Status KeepClusters(const KeepClustersArgs& args) = 0;
   virtual absl::Status StreamAttention(const StreamAttentionArgs& args) = 0;
+  virtual absl::Status KeyWeights(const KeyWeightsArgs& args) = 0;
   virtual absl::Status Sample(const SampleArgs& args) = 0;
 };
 
@@ -128,7 +130,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 4;
+inline constexpr int kOpsVersion = 5;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";

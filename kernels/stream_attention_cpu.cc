@@ -16,6 +16,20 @@
 namespace rasq {
 namespace {
 
+// Lists per kv head, and their blocks' softmaxes, are of exact entries that are read one by one.
+absl::Status ValidateLists(const StreamAttentionArgs& a) {
+  const char* field = a.entries_per_head ? "entries_per_head" : "fused_weight";
+  const auto bad = [field](absl::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat("StreamAttention: ", field, " with ", what));
+  };
+  if (!HasExactEntries(a)) return bad("key_up");
+  if (a.clusters.segments != nullptr) return bad("clusters");
+  if (a.entries_per_head && a.entry_type != EntryType::kElement) {
+    return bad(absl::StrCat("entry_type=", Name(a.entry_type, a.element)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateMemory(const StreamAttentionArgs& a) {
   constexpr char kOp[] = "StreamAttention";
   RASQ_RETURN_IF_ERROR(CheckRange(kOp, "capacity", a.shape.capacity, 1));
@@ -23,15 +37,15 @@ absl::Status ValidateMemory(const StreamAttentionArgs& a) {
   RASQ_RETURN_IF_ERROR(CheckRange(kOp, "entry_k_offset", a.entry_k_offset, 0));
   RASQ_RETURN_IF_ERROR(CheckRange(kOp, "entry_v_offset", a.entry_v_offset, 0));
   if (a.batch.num_chunks == 0) return absl::OkStatus();
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "memory_rotation", a.memory_rotation));
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.count", a.selected.count));
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.row", a.selected.row));
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.score", a.selected.score));
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "selected.log_gate", a.selected.log_gate));
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "key_up", a.key_up));
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "value_up", a.value_up));
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "score_weight", a.score_weight));
-  RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "age_slope", a.age_slope));
+  if (HasExactEntries(a)) {
+    RASQ_RETURN_IF_ERROR(CheckRange(kOp, "compressed_dim", a.compressed_dim, a.head_dim));
+  } else {
+    RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "key_up", a.key_up));
+    RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "value_up", a.value_up));
+  }
+  if (a.entries_per_head || a.fused_weight != nullptr) RASQ_RETURN_IF_ERROR(ValidateLists(a));
   if (a.clusters.segments != nullptr) RASQ_RETURN_IF_ERROR(ValidateClusters(kOp, a.clusters));
   if (a.batch.num_staged == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "staged_k", a.staged_k));

@@ -43,6 +43,13 @@ __device__ inline void CopyWordAsync(void* to, const void* from) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(SharedAddress(to)), "l"(from)
                : "memory");
 }
+// The same of 4 bytes; zeroes if `is_there` is false.
+__device__ inline void CopyWordIfAsync(void* to, const void* from, bool is_there) {
+  const int bytes = is_there ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(to)), "l"(from),
+               "r"(bytes)
+               : "memory");
+}
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most kPending groups of this thread's copies are under way.
 template <int kPending>

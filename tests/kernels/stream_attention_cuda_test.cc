@@ -11,23 +11,27 @@ namespace rasq {
 namespace {
 
 using testing::Arrays;
-using testing::DeviceArray;
 using testing::Gpu;
 
 constexpr DType kType = DType::kBfloat16;
 
-// What the GPU makes of the world: the output's elements.
-Elements OnGpu(AttentionWorld& world) {
+struct GpuOutputs {
+  Elements out;
+  std::vector<float> lse;
+};
+
+// What the GPU makes of the world.
+GpuOutputs OnGpu(AttentionWorld& world) {
   Arrays arrays(*Gpu());
-  DeviceArray* out = nullptr;
-  const absl::Status status = Gpu()->StreamAttention(world.ArgsOn(arrays, &out));
+  const AttentionWorld::OtherCall call = world.ArgsOn(arrays);
+  const absl::Status status = Gpu()->StreamAttention(call.args);
   EXPECT_TRUE(status.ok()) << status;
-  const std::vector<std::byte> bytes = out->ToHost();
+  const std::vector<std::byte> bytes = call.out->ToHost();
   std::vector<float> values(bytes.size() / 2);
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = Elements::Load(kType, bytes.data(), static_cast<int64_t>(i));
   }
-  return Elements(kType, values);
+  return {.out = Elements(kType, values), .lse = call.lse->ToHostAs<float>()};
 }
 
 class StreamAttentionCudaTest : public ::testing::TestWithParam<AttentionCase> {};
@@ -36,17 +40,17 @@ TEST_P(StreamAttentionCudaTest, MatchesDouble) {
   RASQ_NEEDS_GPU();
   const AttentionCase& c = GetParam();
   AttentionWorld world(c, c.chunks, StreamNumbers(c.chunks.size()));
-  const Elements got = OnGpu(world);
+  const GpuOutputs got = OnGpu(world);
   // As the CPU's test derives it: the same values are rounded to bfloat16 on the way.
   const float tolerance = 0x1p-5f;
-  ExpectOutputs(world, c, got, tolerance, /*margin=*/tolerance);
+  ExpectOutputs(world, c, got.out, got.lse, tolerance, /*margin=*/tolerance);
 }
 
 TEST_P(StreamAttentionCudaTest, DoesNotDependOnOtherStreamsOrSegments) {
   RASQ_NEEDS_GPU();
   const AttentionCase& c = GetParam();
   AttentionWorld all(c, c.chunks, StreamNumbers(c.chunks.size()), /*select_staged=*/false);
-  const Elements whole = OnGpu(all);
+  const GpuOutputs whole = OnGpu(all);
   const int64_t row_bytes = int64_t{c.heads} * c.head_dim * SizeOf(kType);
   for (int32_t s = 0; s < all.batch().num_segments; ++s) {
     const StreamSegment& segment = all.batch().segments[s];
@@ -57,10 +61,15 @@ TEST_P(StreamAttentionCudaTest, DoesNotDependOnOtherStreamsOrSegments) {
                           .first_start = segment.begins != 0 ? -1 : segment.start,
                           .leave_begin = std::max<int64_t>(0, segment.start - c.window)};
     AttentionWorld one(c, {alone}, {segment.chunk}, /*select_staged=*/false);
-    EXPECT_EQ(
-        std::memcmp(OnGpu(one).bytes().data(), whole.bytes().data() + segment.first_row * row_bytes,
-                    segment.num_rows * row_bytes),
-        0)
+    const GpuOutputs alone_outputs = OnGpu(one);
+    EXPECT_EQ(std::memcmp(alone_outputs.out.bytes().data(),
+                          whole.out.bytes().data() + segment.first_row * row_bytes,
+                          segment.num_rows * row_bytes),
+              0)
+        << "segment " << s;
+    EXPECT_EQ(std::memcmp(alone_outputs.lse.data(), whole.lse.data() + segment.first_row * c.heads,
+                          segment.num_rows * c.heads * sizeof(float)),
+              0)
         << "segment " << s;
   }
 }
@@ -120,9 +129,31 @@ std::vector<AttentionCase> Cases() {
                    0,
                    {{.first_position = 3000, .segment_rows = {64, 1}},
                     {.first_position = 4000, .segment_rows = {1}, .first_start = 3990}}});
+  // Exact entries: turned and not, of both tile widths and widths between, in clusters, in lists of
+  // kv heads, and in fused blocks, few of them and more than a cluster has thread blocks.
+  AttentionCase exact{"exact", kType, 37, 16, 4, 80, 70, 6, 2, 64, 64, ragged};
+  cases.push_back(Reading("exact_turned", exact, {.exact = true}));
+  cases.push_back(Reading("exact_bare", exact, {.exact = true, .turned = false, .weighed = false}));
+  cases.push_back(Reading("per_head", exact, {.exact = true, .turned = false, .per_head = true}));
+  cases.push_back(Reading("fused", exact, {.exact = true, .turned = false, .fused = true}));
+  exact.clusters = 9;
+  exact.read_clusters = 3;
+  cases.push_back(Reading("exact_clusters", exact, {.exact = true}));
+  AttentionCase wide{"wide", kType, 448, 64, 4, 2048, 1000, 8, 2, 128, 128, old};
+  cases.push_back(Reading("exact_8b", wide, {.exact = true}));
+  cases.push_back(Reading("per_head_8b", wide, {.exact = true, .turned = false, .per_head = true}));
+  cases.push_back(Reading("fused_8b", wide, {.exact = true, .turned = false, .fused = true}));
+  wide.head_dim = wide.compressed = 80;
+  cases.push_back(
+      Reading("fused_per_head", wide,
+              {.exact = true, .turned = false, .weighed = false, .per_head = true, .fused = true}));
+  wide.clusters = 32;
+  wide.read_clusters = 8;
+  cases.push_back(Reading("exact_clusters_80", wide, {.exact = true}));
+  cases.push_back(Reading("unturned", cases[0], {.turned = false, .weighed = false}));
   const size_t num_cases = cases.size();
   for (size_t i = 0; i < num_cases; ++i) {
-    if (cases[i].capacity == 0) continue;
+    if (cases[i].capacity == 0 || cases[i].reading.per_head) continue;
     cases.push_back(cases[i]);
     cases.back().entry_type = EntryType::kInt8;
   }
@@ -135,7 +166,7 @@ TEST(StreamAttentionCudaClustersTest, ReadingAllClustersIsReadingAllEntries) {
   AttentionCase c{"clusters", kType, 37, 16, 4, 700, 650, 6, 2, 64, 32, RaggedChunks()};
   const auto out_of = [](const AttentionCase& test) {
     AttentionWorld world(test, test.chunks, StreamNumbers(test.chunks.size()));
-    return OnGpu(world).ToFloats();
+    return OnGpu(world).out.ToFloats();
   };
   const std::vector<float> want = out_of(c);
   c.clusters = c.read_clusters = 33;
@@ -151,8 +182,7 @@ TEST(StreamAttentionCudaErrorsTest, WidthsThatRowsCannotBeReadIn) {
                   3,     3,     3,  10, 7, {{.first_position = 0, .segment_rows = {2}}}};
   AttentionWorld world(c, c.chunks, {0});
   Arrays arrays(*Gpu());
-  DeviceArray* out = nullptr;
-  StreamAttentionArgs args = world.ArgsOn(arrays, &out);
+  StreamAttentionArgs args = world.ArgsOn(arrays).args;
   EXPECT_EQ(Gpu()->StreamAttention(args).message(), "StreamAttention: head_dim=10");
   args.element = DType::kFloat32;
   EXPECT_EQ(Gpu()->StreamAttention(args).code(), absl::StatusCode::kUnimplemented);

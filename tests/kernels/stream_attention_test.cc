@@ -27,10 +27,11 @@ TEST_P(StreamAttentionShapeTest, MatchesDouble) {
   // Values are below 1 and an output is their mean, so an error d of the logits moves it by 2d at
   // most. float32: logits below 16 from sums of 64 products, d < 64 * 2^-20 * 16 / 8. bfloat16:
   // moving a query into the memory's frame and its map each round at 2^-9, as do the two up maps
-  // and the weights; memory logits are below 2, so d < 3 * 2^-8, and the store adds 2^-9.
+  // and the weights; memory logits are below 2, so d < 3 * 2^-8, and the store adds 2^-9. A
+  // logarithm of a sum of exponentials moves by d at most.
   const float tolerance = c.type == DType::kBfloat16 ? 0x1p-5f : 0x1p-13f;
   // Clusters are chosen by logits with errors d.
-  ExpectOutputs(world, c, world.out(), tolerance, /*margin=*/tolerance);
+  ExpectOutputs(world, c, world.out(), world.lse(), tolerance, /*margin=*/tolerance);
 }
 
 TEST_P(StreamAttentionShapeTest, DoesNotDependOnOtherStreamsOrSegments) {
@@ -94,10 +95,31 @@ std::vector<AttentionCase> Cases() {
                      32,
                      {{.first_position = 5000, .segment_rows = {64, 64, 10}, .leave_begin = 4500},
                       {.first_position = 300, .segment_rows = {1}, .first_start = 256}}});
+    // Exact entries: as they are, turned, in clusters, a list for each kv head, and in blocks of
+    // which the last is short; many entries, for more than one part of the tile's columns.
+    const AttentionCase exact{"exact", type, 37, 16, 4, 80, 70, 6, 2, 16, 16, RaggedChunks()};
+    const AttentionCase odd{"odd_dims", type, 40, 16, 1, 3, 3, 3, 3, 10, 10, RaggedChunks()};
+    const AttentionCase many{"many", type, 37, 16, 4, 900, 700, 4, 2, 16, 16, RaggedChunks()};
+    AttentionCase clusters = exact;
+    clusters.clusters = 9;
+    clusters.read_clusters = 3;
+    cases.push_back(Reading("exact_turned", exact, {.exact = true}));
+    cases.push_back(Reading("exact_unturned", exact, {.exact = true, .turned = false}));
+    cases.push_back(
+        Reading("exact_bare", exact, {.exact = true, .turned = false, .weighed = false}));
+    cases.push_back(Reading("unturned", cases[0], {.turned = false}));
+    cases.push_back(Reading("bare", cases[0], {.weighed = false}));
+    cases.push_back(Reading("exact_clusters", clusters, {.exact = true}));
+    cases.push_back(Reading("exact_odd_dims", odd, {.exact = true, .per_head = true}));
+    cases.push_back(Reading("per_head", exact, {.exact = true, .turned = false, .per_head = true}));
+    cases.push_back(Reading("fused", exact, {.exact = true, .fused = true}));
+    cases.push_back(Reading(
+        "fused_many", many,
+        {.exact = true, .turned = false, .weighed = false, .per_head = true, .fused = true}));
   }
   const size_t num_cases = cases.size();
   for (size_t i = 0; i < num_cases; ++i) {
-    if (cases[i].capacity == 0) continue;
+    if (cases[i].capacity == 0 || cases[i].reading.per_head) continue;
     cases.push_back(cases[i]);
     cases.back().entry_type = EntryType::kInt8;
   }
@@ -191,6 +213,12 @@ TEST(StreamAttentionTest, ArgumentErrors) {
   EXPECT_EQ(message([](Args& a) { a.head_dim = 15; }), "StreamAttention: head_dim=15");
   EXPECT_EQ(message([](Args& a) { a.compressed_dim = 17; }), "StreamAttention: compressed_dim=17");
   EXPECT_EQ(message([](Args& a) { a.key_up = nullptr; }), "StreamAttention: key_up=null");
+  EXPECT_EQ(message([](Args& a) { a.key_up = a.value_up = nullptr; }),
+            "StreamAttention: compressed_dim=8");
+  EXPECT_EQ(message([](Args& a) { a.entries_per_head = true; }),
+            "StreamAttention: entries_per_head with key_up");
+  EXPECT_EQ(message([](Args& a) { a.fused_weight = a.score_weight; }),
+            "StreamAttention: fused_weight with key_up");
   EXPECT_EQ(message([](Args& a) { a.shape.ring_rows = 50; }), "StreamAttention: ring_rows=50");
   EXPECT_EQ(message([](Args& a) { a.selected.count[0] = 21; }),
             "StreamAttention: selected.count[0]=21");
@@ -199,6 +227,38 @@ TEST(StreamAttentionTest, ArgumentErrors) {
               a.selected.row[0] = 53 + 1000;
             }),
             "StreamAttention: segment 0: selected.row[0]=1053");
+}
+
+TEST(StreamAttentionTest, ArgumentErrorsOfLists) {
+  AttentionCase c{"errors", DType::kFloat32,
+                  37,       16,
+                  4,        50,
+                  20,       6,
+                  2,        16,
+                  16,       {{.first_position = 100, .segment_rows = {16}, .leave_begin = 60}}};
+  c.reading = {.exact = true, .per_head = true};
+  AttentionWorld world(c, c.chunks, {0});
+  ThreadPool pool(1);
+  const auto message = [&](auto change) {
+    StreamAttentionArgs args = world.Args();
+    change(args);
+    const absl::Status status = StreamAttentionCpu(args, pool);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  using Args = StreamAttentionArgs;
+  EXPECT_EQ(message([](Args& a) { a.entry_type = EntryType::kInt8; }),
+            "StreamAttention: entries_per_head with entry_type=int8");
+  EXPECT_EQ(message([](Args& a) { a.clusters.segments = a.batch.chunks[0].state; }),
+            "StreamAttention: entries_per_head with clusters");
+  EXPECT_EQ(message([](Args& a) { a.selected.count[1] = -1; }),
+            "StreamAttention: selected.count[1]=-1");
+  EXPECT_EQ(message([](Args& a) {
+              a.selected.count[1] = 2;
+              a.selected.row[20] = 0;
+              a.selected.row[21] = -1;
+            }),
+            "StreamAttention: segment 0: selected.row[21]=-1");
 }
 
 TEST(StreamAttentionTest, ArgumentErrorsOfClusters) {
