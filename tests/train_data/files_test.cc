@@ -87,6 +87,22 @@ TEST(DocumentsTest, AboutOneOfTwentyIsHeldOut) {
   EXPECT_NEAR(held_out, 500, 100);
 }
 
+// bAbI's ids count up, in files of a few hundred stories as of some thousands.
+TEST(DocumentsTest, OfEachFileOfStoriesAboutOneOfTwentyIsHeldOut) {
+  constexpr int kStories = 2000;
+  for (int task = 1; task <= 20; ++task) {
+    int held_out = 0;
+    for (int i = 0; i < kStories; ++i) {
+      const std::string id = absl::StrCat("qa", task, "-train-", i);
+      EXPECT_NE(tasks::StoryInSplit(Split::kHeldOut, id),
+                tasks::StoryInSplit(Split::kTraining, id));
+      held_out += tasks::StoryInSplit(Split::kHeldOut, id) ? 1 : 0;
+    }
+    // 100 are expected; of a fair hash the deviation is sqrt(2000 * 0.05 * 0.95) = 9.7.
+    EXPECT_NEAR(held_out, 100, 5 * 9.7) << task;
+  }
+}
+
 TEST_F(FilesTest, ACorpusIsTheTokensOfItsDocuments) {
   const auto tokenizer = Tokenizer::Load(RASQ_SOURCE_DIR "/models/default");
   ASSERT_TRUE(tokenizer.ok());
@@ -124,7 +140,8 @@ constexpr absl::string_view kStory =
 
 TEST_F(FilesTest, ReadsBabi) {
   const std::string path = Write("babi.jsonl", absl::StrCat(kStory, "\n\n", kStory, "\n"));
-  const Split split = InSplit(Split::kTraining, "s-0") ? Split::kTraining : Split::kHeldOut;
+  const Split split =
+      tasks::StoryInSplit(Split::kTraining, "s-0") ? Split::kTraining : Split::kHeldOut;
   const auto stories = ReadBabi(path, split);
   ASSERT_TRUE(stories.ok()) << stories.status();
   ASSERT_EQ(stories->size(), 2u);
