@@ -42,12 +42,22 @@ struct Question {
   int after_fact, until_fact;
   // What it asks of a value that changes: "now", "then" (at a time), "before" (the last change),
   // "first". Of other tasks: empty.
+  // Of questions that have none, as nothing that was told answers them: "unknown".
   absl::string_view kind = {};
+  // If it asks for the value of one statement, its subject and relation as stated.
+  std::string subject = {}, relation = {};
+};
+
+// What a fact states, as data: lets a reader work answers out without reading English.
+struct Statement {
+  int fact;
+  std::string subject, relation, value;
 };
 
 struct Episode {
   std::vector<std::string> facts;  // in time order; may hold line breaks
   std::vector<Question> questions;
+  std::vector<Statement> statements = {};  // in time order; of tasks whose facts state values
 };
 
 // The whole of a fact.

@@ -104,7 +104,7 @@ TEST(StoriesTest, AReaderOfBabisWordsFindsTheSameAnswers) {
     for (uint64_t seed = 0; seed < 300; ++seed) {
       Random random(seed);
       const StoryOptions options{.kind = kind, .babi_words = true, .ask_at_end = seed % 2 == 0};
-      const Episode story = MakeStory(random, Split::kTraining, options);
+      const Episode story = MakeStory({random, Split::kTraining, Lexicon::BuiltIn()}, options);
       Reader reader;
       size_t told = 0;
       for (const Question& question : story.questions) {
@@ -120,8 +120,8 @@ TEST(StoriesTest, AReaderOfBabisWordsFindsTheSameAnswers) {
 TEST(StoriesTest, GiftsNameWhatIsAskedFor) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
     Random random(seed);
-    const Episode story =
-        MakeStory(random, Split::kTraining, {.kind = 5, .babi_words = true, .ask_at_end = true});
+    const Episode story = MakeStory({random, Split::kTraining, Lexicon::BuiltIn()},
+                                    {.kind = 5, .babi_words = true, .ask_at_end = true});
     for (const Question& question : story.questions) {
       const std::string& fact = story.facts[question.evidence[0].fact];
       EXPECT_TRUE(absl::StrContains(fact, " to ")) << fact;
@@ -141,7 +141,8 @@ TEST(StoriesTest, MapsAnswerInBothDirections) {
       {"north", "south"}, {"south", "north"}, {"west", "east"}, {"east", "west"}};
   for (uint64_t seed = 0; seed < 300; ++seed) {
     Random random(seed);
-    const Episode map = MakeStory(random, Split::kTraining, {.kind = 4, .babi_words = true});
+    const Episode map =
+        MakeStory({random, Split::kTraining, Lexicon::BuiltIn()}, {.kind = 4, .babi_words = true});
     ASSERT_EQ(map.facts.size(), 2u);
     for (const Question& question : map.questions) {
       // "The A is S of the B."
@@ -175,7 +176,9 @@ TEST(StoriesTest, LengthsAreLikeBabis) {
     Random random(11);
     double facts = 0;
     for (int i = 0; i < 400; ++i) {
-      facts += MakeStory(random, Split::kTraining, {.kind = kind, .babi_words = true}).facts.size();
+      facts += MakeStory({random, Split::kTraining, Lexicon::BuiltIn()},
+                         {.kind = kind, .babi_words = true})
+                   .facts.size();
     }
     return facts / 400;
   };
