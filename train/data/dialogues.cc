@@ -66,7 +66,8 @@ absl::StatusOr<std::vector<tasks::Episode>> ReadSlotDialogues(const std::string&
     tasks::Episode episode;
     RASQ_ASSIGN_OR_RETURN(episode.facts, ReadTurns(json, where));
     const Json* services = reader.Find("final_slots");
-    if (services == nullptr || !services->is_object()) {
+    if (services == nullptr) return absl::OkStatus();
+    if (!services->is_object()) {
       return absl::InvalidArgumentError(absl::StrCat(where, ": final_slots is no object"));
     }
     // Slots of several services may bear one name, and then no question about it is clear.
