@@ -145,8 +145,20 @@ class Story {
     if (options_.babi_words && &words == &words_.takes && !manners_.there && random_.Chance(0.8)) {
       text.replace(text.size() - kThere.size(), kThere.size(), ".");
     }
+    const int fact = Told();
     episode_.facts.push_back(std::move(text));
-    return Told() - 1;
+    episode_.statements.push_back(
+        {.fact = fact,
+         .subject = cast_.people[person],
+         .relation = std::string(rule),
+         .value = place < 0 ? cast_.objects[object] : cast_.places[place]});
+    if (other >= 0) {
+      episode_.statements.push_back({.fact = fact,
+                                     .subject = cast_.people[other],
+                                     .relation = "receives",
+                                     .value = cast_.objects[object]});
+    }
+    return fact;
   }
 
   // A number of facts, exponentially distributed.
@@ -199,12 +211,15 @@ class Story {
     }
   }
 
+  // About what the first slot names.
   Question Make(const Words& words, absl::string_view rule, Slots slots, const std::string& answer,
                 const std::vector<int>& facts) {
     Question question{.text = Word(words, rule, slots),
                       .answer = answer,
                       .after_fact = Told(),
-                      .until_fact = Told()};
+                      .until_fact = Told(),
+                      .subject = std::string(slots.begin()->second),
+                      .relation = std::string(rule)};
     for (const int fact : facts) question.evidence.push_back(WholeFact(episode_, fact));
     return question;
   }

@@ -1,7 +1,10 @@
 #include "client/tasks/story_words.h"
 
+#include <algorithm>
 #include <set>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "client/tasks/names.h"
 #include "client/tasks/open_classes.h"
 
@@ -212,29 +215,41 @@ Cast BabiCast(Random& random, int kind) {
   return cast;
 }
 
-// Half of the casts are of listed people, places and things, the others of open ones.
+// Half of the casts are of listed people, places and things, the others of open ones, where no name
+// is a part of another: who "Benick" is must be clear beside "Old Benick".
 Cast MakeCast(const Source& from) {
   Random& random = from.random;
-  Cast cast;
-  std::set<std::string> used;
   const bool listed = random.Chance(0.5);
   const int64_t num_people = random.Between(2, 7);
-  for (int64_t i = 0; i < num_people; ++i) {
-    cast.people.push_back(MakeFresh(
-        used, [&] { return listed ? MakeFirstName(random, from.split) : MakeOpenPerson(from); }));
-  }
   const int64_t num_places = random.Between(4, 8), num_objects = random.Between(2, 6);
+  Cast cast;
   if (listed) {
+    std::set<std::string> used;
+    for (int64_t i = 0; i < num_people; ++i) {
+      cast.people.push_back(MakeFresh(used, [&] { return MakeFirstName(random, from.split); }));
+    }
     cast.places = PickSome(random, from.split, kPlaces, num_places);
     cast.objects = PickSome(random, from.split, kObjects, num_objects);
     return cast;
   }
-  for (int64_t i = 0; i < num_places; ++i) {
-    cast.places.push_back(MakeFresh(used, [&] { return MakeThing(from); }));
-  }
-  for (int64_t i = 0; i < num_objects; ++i) {
-    cast.objects.push_back(MakeFresh(used, [&] { return MakeThing(from); }));
-  }
+  std::vector<std::string> all;
+  const auto make_some = [&](int64_t count, auto make) {
+    std::vector<std::string> some;
+    while (static_cast<int64_t>(some.size()) < count) {
+      std::string name = make();
+      if (std::any_of(all.begin(), all.end(), [&](const std::string& other) {
+            return absl::StrContains(other, name) || absl::StrContains(name, other);
+          })) {
+        continue;
+      }
+      all.push_back(name);
+      some.push_back(std::move(name));
+    }
+    return some;
+  };
+  cast.people = make_some(num_people, [&] { return MakeOpenPerson(from); });
+  cast.places = make_some(num_places, [&] { return MakeThing(from); });
+  cast.objects = make_some(num_objects, [&] { return MakeThing(from); });
   return cast;
 }
 
