@@ -161,8 +161,9 @@ class Maker {
     };
     for (const auto& [kind, value] : deed.circumstances) {
       if (random_.Chance(0.5)) {
-        add(Say(absl::StrCat("@how_", tense_), deed, kind->question, "", ""), value,
-            kind->question);
+        std::string text = Say(absl::StrCat("@how_", tense_), deed, kind->question, "", "");
+        text[0] = absl::ascii_toupper(text[0]);
+        add(std::move(text), value, kind->question);
       }
     }
     if (random_.Chance(0.5)) {
