@@ -20,10 +20,10 @@ class Grammar {
   using Rule = std::pair<absl::string_view, Words>;
   Grammar(std::initializer_list<Rule> rules);
 
-  // Expands a rule. In its alternatives "@name" stands for another rule, "<a|b>" for a choice,
-  // "{slot}" for a slot's value; "^" makes the next letter a capital, if it is no slot's, or is
-  // that of a slot's "the", and so does the begin of the text; "~" takes that back. REQUIRES: the
-  // rule exists, and every rule and slot that it reaches.
+  // Expands a rule. In its alternatives "@name" stands for another rule ("<@name>" before a
+  // letter), "<a|b>" for a choice, "{slot}" for a slot's value; "^" makes the next letter a
+  // capital, if it is no slot's, or is that of a slot's "the", and so does the begin of the text;
+  // "~" takes that back. REQUIRES: the rule exists, and every rule and slot that it reaches.
   std::string Say(Random& random, absl::string_view rule, Slots slots) const;
   // A text written as an alternative is.
   std::string SayPattern(Random& random, absl::string_view pattern, Slots slots) const;
