@@ -47,7 +47,7 @@ struct Phase {
   double temperature = 0.5;  // of the policy's exploration
   int64_t ppo_epochs = 3;
   double ppo_clip = 0.2;
-  Json mixture;  // of tasks: see data/stream_builder.h; null: its defaults
+  Json mixture;  // of tasks: see data/training_data.h; null: its defaults
 };
 
 struct Recipe {

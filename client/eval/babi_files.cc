@@ -82,7 +82,7 @@ absl::Status ReadJsonStory(const Json& json, const std::string& where, tasks::Sp
   const std::optional<int> number = TaskNumber(task.value_or(""));
   if (!number.has_value()) return bad("task");
   if (!id.has_value()) return bad("story_id");
-  if (!tasks::InSplit(split, *id)) return absl::OkStatus();
+  if (!tasks::StoryInSplit(split, *id)) return absl::OkStatus();
   const auto lines = json.find("lines");
   if (lines == json.end() || !lines->is_array()) return bad("lines");
 

@@ -67,20 +67,20 @@ absl::Status TaskSet::Check(const std::vector<std::string>& names) const {
 
 Episode TaskSet::MakeOnce(absl::string_view name, Random& random) const {
   const auto num_facts = static_cast<int>(options_.num_facts);
-  if (options_.along) return tasks::MakeNewsUpdates(random, options_.split, num_facts);
+  const tasks::Source from = {random, options_.split, tasks::Lexicon::BuiltIn()};
+  if (options_.along) return tasks::MakeNewsUpdates(from, num_facts);
   if (const int kind = BabiTask(name); kind > 0) {
     if (!options_.babi.empty()) return PickStory(random, options_.babi.at(kind));
-    return tasks::MakeStory(random, options_.split,
-                            {.kind = kind, .babi_words = true, .ask_at_end = true});
+    return tasks::MakeStory(from, {.kind = kind, .babi_words = true, .ask_at_end = true});
   }
   for (const tasks::Task task : tasks::kTasks) {
     if (tasks::TaskName(task) != name) continue;
     if (task != tasks::Task::kStories) {
-      return tasks::MakeEpisode(task, random, options_.split, num_facts);
+      return tasks::MakeEpisode(task, from, num_facts);
     }
   }
   // Stories in other words than bAbI's.
-  return tasks::MakeStory(random, options_.split, {.ask_at_end = true});
+  return tasks::MakeStory(from, {.ask_at_end = true});
 }
 
 Episode TaskSet::Make(absl::string_view name, int64_t stream) const {

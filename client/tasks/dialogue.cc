@@ -9,7 +9,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/tasks/dialogue_words.h"
 #include "client/tasks/names.h"
+#include "client/tasks/open_classes.h"
 #include "client/tasks/values.h"
 #include "client/tasks/wording.h"
 
@@ -165,12 +167,75 @@ const Words kOpenings = {"",
                          "yes. ",
                          "while we are at it: "};
 
-// How an episode writes turns: what stands before and after the speaker's name.
+// How an episode writes turns: what stands before and after the speaker's name, and behind.
 struct Script {
-  absl::string_view before, after;
+  absl::string_view before, after, end = "";
 };
-const std::vector<Script> kScripts = {{"", ": "},   {"<", "> "},  {"[", "] "}, {"", " - "},
-                                      {"- ", ": "}, {"* ", ": "}, {"", " > "}, {"@", ": "}};
+const std::vector<Script> kScripts = {{"", ": "},      {"<", "> "},      {"[", "] "},
+                                      {"", " - "},     {"- ", ": "},     {"* ", ": "},
+                                      {"", " > "},     {"@", ": "},      {"**", ":** "},
+                                      {"", " says: "}, {"", ":\n"},      {"", " said: \"", "\""},
+                                      {"(", ") "},     {"", " wrote: "}, {"# ", "\n"}};
+
+// Shares of what is from the lists above; the rest is open or from the grammar.
+constexpr double kListedWishes = 0.25;
+constexpr double kHeldOutListed = 0.6;  // of an evaluation, whose lists are its old half
+
+// What a kind of value is called. Of those that name no article.
+struct KindName {
+  ValueKind kind;
+  Words names;
+};
+const std::vector<KindName> kKindNames = {
+    {ValueKind::kDrink, {"drink", "beverage"}},
+    {ValueKind::kFood, {"dish", "meal", "food"}},
+    {ValueKind::kCity, {"city", "town", "destination"}},
+    {ValueKind::kTime, {"time", "hour"}},
+    {ValueKind::kDate, {"date", "day"}},
+    {ValueKind::kColour, {"colour", "shade", "color"}},
+    {ValueKind::kShort, {"number", "amount"}},
+    {ValueKind::kHobby, {"hobby", "course", "pastime"}},
+    {ValueKind::kName, {"person", "friend", "partner", "guest"}},
+    {ValueKind::kPrice, {"price", "sum", "offer"}},
+    {ValueKind::kCode, {"code", "badge", "reference"}},
+    {ValueKind::kSport, {"sport", "game"}},
+    {ValueKind::kLanguage, {"language", "tongue"}},
+};
+
+enum class Way { kListed, kTopic, kTyped, kDeed };
+
+// What one or several speakers of an episode want.
+struct Plan {
+  Way way;
+  std::string word;  // a topic, a kind of value, a verb; of listed ones what tells them apart
+  ValueForm form;    // of a deed: none, its values are things
+  const Wish* listed = nullptr;
+};
+
+Plan MakePlan(const Source& from) {
+  Random& random = from.random;
+  if (random.Chance(from.training() ? kListedWishes : kHeldOutListed)) {
+    const size_t index = PickIndex(random, from.split, kWishes.size());
+    return {.way = Way::kListed,
+            .word = absl::StrCat("wish ", index),
+            .form = {.listed = kWishes[index].kind},
+            .listed = &kWishes[index]};
+  }
+  switch (random.Below(3)) {
+    case 0: {
+      std::string topic = MakeOpenRelation(from);
+      return {.way = Way::kTopic, .word = std::move(topic), .form = PickValueForm(random)};
+    }
+    case 1: {
+      const KindName& kind = random.Pick(kKindNames);
+      return {.way = Way::kTyped,
+              .word = std::string(random.Pick(kind.names)),
+              .form = {.listed = kind.kind}};
+    }
+    default:
+      return {.way = Way::kDeed, .word = std::string(from.Word(WordClass::kVerb)), .form = {}};
+  }
+}
 
 struct Held {
   std::string value;
@@ -179,62 +244,146 @@ struct Held {
 
 constexpr size_t kMaxEvidence = 6;  // the newest statements of a wish
 
-}  // namespace
+class Talk {
+ public:
+  explicit Talk(const Source& from)
+      : from_(from),
+        random_(from.random),
+        grammar_(DialogueGrammar(from.split)),
+        listed_words_(from.training() ? kListedWishes : kHeldOutListed),
+        script_(PickFrom(from.random, from.split, kScripts)) {}
 
-Episode MakeDialogue(Random& random, Split split, int num_facts) {
-  std::vector<std::string> speakers;
-  std::set<std::string> used;
-  const int64_t num_speakers = random.Between(2, 6);
-  for (int64_t i = 0; i < num_speakers; ++i) {
-    speakers.push_back(MakeFresh(used, [&] { return MakePersonName(random, split); }));
+  Episode Make(int num_facts) {
+    std::set<std::string> used;
+    const int64_t num_speakers = random_.Between(2, 6);
+    for (int64_t i = 0; i < num_speakers; ++i) {
+      speakers_.push_back(MakeFresh(used, [&] {
+        return random_.Chance(listed_words_) ? MakePersonName(random_, from_.split)
+                                             : MakeOpenPerson(from_);
+      }));
+    }
+    const int64_t num_plans = random_.Between(1, 6);
+    std::set<std::string> words;
+    for (int64_t i = 0; i < num_plans; ++i) {
+      Plan plan = MakePlan(from_);
+      if (words.insert(plan.word).second) plans_.push_back(std::move(plan));
+    }
+    for (int fact = 0; fact < num_facts; ++fact) Tell(fact);
+    for (const auto& [subject, now] : held_) Ask(plans_[subject.first], subject.second, now);
+    random_.Shuffle(episode_.questions);
+    LetAnswersHoldToTheEnd(episode_);
+    return std::move(episode_);
   }
-  std::vector<const Wish*> wishes;
-  const int64_t num_wishes = random.Between(1, 6);
-  for (int64_t i = 0; i < num_wishes; ++i) wishes.push_back(&PickFrom(random, split, kWishes));
-  const Script& script = PickFrom(random, split, kScripts);
 
-  Episode episode;
-  std::map<std::pair<const Wish*, std::string>, Held> held;
-  std::map<std::string, const Wish*> last_wish;  // what "that" means when a speaker says it
-  for (int fact = 0; fact < num_facts; ++fact) {
-    const std::string speaker = random.Pick(speakers);
-    const Wish* wish = random.Pick(wishes);
-    Held& now = held[{wish, speaker}];
-    std::string value = MakeValue(random, split, wish->kind);
-    while (value == now.value || value == speaker) value = MakeValue(random, split, wish->kind);
-    // "Make that ..." needs the wish to be clear.
-    const bool change = !now.said.empty() && last_wish[speaker] == wish && random.Chance(0.8);
-    const std::string opening = Fill(random, PickFrom(random, split, kOpenings), {});
+ private:
+  std::string MakeWish(const Plan& plan) {
+    return plan.way == Way::kDeed ? MakeThing(from_) : MakeFormed(from_, plan.form);
+  }
+
+  std::string Say(absl::string_view rule, absl::string_view speaker, const Plan& plan,
+                  absl::string_view value, absl::string_view old) {
+    const absl::string_view noun = from_.Word(WordClass::kNoun);
+    const absl::string_view name = from_.Word(WordClass::kName);
+    return grammar_.SayPattern(
+        random_, rule,
+        {{"p", speaker}, {"w", plan.word}, {"v", value}, {"d", old}, {"n1", noun}, {"m1", name}});
+  }
+  static absl::string_view Prefix(Way way) {
+    return way == Way::kTopic ? "topic" : way == Way::kTyped ? "typed" : "deed";
+  }
+
+  // "Make that ...": what it is about must be clear from what the speaker said last.
+  std::string WordChange(const Plan& plan, absl::string_view speaker, absl::string_view value,
+                         absl::string_view old) {
+    if (plan.way == Way::kListed || random_.Chance(listed_words_)) {
+      const std::string opening = Fill(random_, PickFrom(random_, from_.split, kOpenings), {});
+      const bool new_sentence = opening.empty() || absl::EndsWith(opening, ". ");
+      const absl::string_view words = PickFrom(random_, from_.split, kChanges);
+      // What is said of a deed goes with its verb.
+      const std::string spoken =
+          plan.way == Way::kDeed ? absl::StrCat(plan.word, " the ", value) : std::string(value);
+      return absl::StrCat(opening, Fill(random_, absl::StrCat(new_sentence ? "" : "~", words),
+                                        {{"v", spoken}, {"u", WithArticle(value)}}));
+    }
+    return Say(absl::StrCat("@opening@", Prefix(plan.way), "_change"), speaker, plan, value, old);
+  }
+
+  std::string WordFirst(const Plan& plan, absl::string_view speaker, absl::string_view value,
+                        absl::string_view old) {
+    if (plan.way != Way::kListed) {
+      return Say(absl::StrCat("@opening@", Prefix(plan.way), "_first"), speaker, plan, value, old);
+    }
+    const std::string opening = Fill(random_, PickFrom(random_, from_.split, kOpenings), {});
     const bool new_sentence = opening.empty() || absl::EndsWith(opening, ". ");
-    const absl::string_view words =
-        change ? PickFrom(random, split, kChanges) : random.Pick(wish->first);
-    std::string text = absl::StrCat(script.before, speaker, script.after, opening,
-                                    Fill(random, absl::StrCat(new_sentence ? "" : "~", words),
-                                         {{"v", value}, {"u", WithArticle(value)}}));
+    return absl::StrCat(
+        opening,
+        Fill(random_, absl::StrCat(new_sentence ? "" : "~", random_.Pick(plan.listed->first)),
+             {{"v", value}, {"u", WithArticle(value)}}));
+  }
+
+  void Tell(int fact) {
+    const std::string speaker = random_.Pick(speakers_);
+    const auto number = static_cast<size_t>(random_.Below(static_cast<int64_t>(plans_.size())));
+    const Plan& plan = plans_[number];
+    Held& now = held_[{number, speaker}];
+    std::string value = MakeWish(plan);
+    while (value == now.value || value == speaker) value = MakeWish(plan);
+    const auto last = last_plan_.find(speaker);
+    const bool clear = last != last_plan_.end() && last->second == number;
+    const bool change =
+        !now.said.empty() && (clear || plan.way == Way::kTopic) && random_.Chance(0.8);
+    std::string text =
+        absl::StrCat(script_.before, speaker, script_.after,
+                     !change ? WordFirst(plan, speaker, value, now.value)
+                     : clear ? WordChange(plan, speaker, value, now.value)
+                             : Say("@opening@topic_change", speaker, plan, value, now.value),
+                     script_.end);
+    episode_.statements.push_back(
+        {.fact = fact, .subject = speaker, .relation = plan.word, .value = value});
     now.said.push_back({.fact = fact, .begin = 0, .end = text.size()});
     now.value = std::move(value);
-    last_wish[speaker] = wish;
-    if (random.Chance(0.4)) {
-      std::string other = random.Pick(speakers);
-      while (other == speaker) other = random.Pick(speakers);
-      absl::StrAppend(&text, "\n", script.before, other, script.after,
-                      Fill(random, PickFrom(random, split, kReplies), {}));
+    last_plan_[speaker] = number;
+    if (random_.Chance(0.4)) {
+      std::string other = random_.Pick(speakers_);
+      while (other == speaker) other = random_.Pick(speakers_);
+      absl::StrAppend(&text, "\n", script_.before, other, script_.after,
+                      random_.Chance(listed_words_)
+                          ? Fill(random_, PickFrom(random_, from_.split, kReplies), {})
+                          : Say("@reply", other, plan, "", ""),
+                      script_.end);
     }
-    episode.facts.push_back(std::move(text));
+    episode_.facts.push_back(std::move(text));
   }
 
-  for (const auto& [subject, now] : held) {
-    const auto& [wish, speaker] = subject;
-    Question question{.text = Fill(random, random.Pick(wish->questions), {{"p", speaker}}),
-                      .answer = now.value};
+  void Ask(const Plan& plan, const std::string& speaker, const Held& now) {
+    Question question{
+        .text = plan.way == Way::kListed
+                    ? Fill(random_, random_.Pick(plan.listed->questions), {{"p", speaker}})
+                    : Say(absl::StrCat("@", Prefix(plan.way), "_question"), speaker, plan,
+                          now.value, ""),
+        .answer = now.value,
+        .subject = speaker,
+        .relation = plan.word};
     for (size_t i = now.said.size(); i > 0 && question.evidence.size() < kMaxEvidence; --i) {
       question.evidence.push_back(now.said[i - 1]);
     }
-    episode.questions.push_back(std::move(question));
+    episode_.questions.push_back(std::move(question));
   }
-  random.Shuffle(episode.questions);
-  LetAnswersHoldToTheEnd(episode);
-  return episode;
-}
+
+  const Source& from_;
+  Random& random_;
+  const Grammar& grammar_;
+  const double listed_words_;
+  const Script& script_;
+  std::vector<std::string> speakers_;
+  std::vector<Plan> plans_;
+  std::map<std::pair<size_t, std::string>, Held> held_;  // by plan and speaker
+  std::map<std::string, size_t> last_plan_;              // what "that" means when a speaker says it
+  Episode episode_;
+};
+
+}  // namespace
+
+Episode MakeDialogue(const Source& from, int num_facts) { return Talk(from).Make(num_facts); }
 
 }  // namespace rasq::tasks

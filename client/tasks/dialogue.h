@@ -3,11 +3,11 @@
 #pragma once
 
 #include "client/tasks/episode.h"
-#include "client/tasks/random.h"
+#include "client/tasks/lexicon.h"
 
 namespace rasq::tasks {
 
 // A fact is one turn, often with an answer of somebody else. `num_facts` > 0.
-Episode MakeDialogue(Random& random, Split split, int num_facts);
+Episode MakeDialogue(const Source& from, int num_facts);
 
 }  // namespace rasq::tasks

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,15 @@ namespace rasq::tasks {
 // not ask for what was learned by heart.
 enum class Split { kTraining, kHeldOut };
 
-// Whether a document, story or passage belongs to the split: 5 % are held out, by a hash of the id.
+// Whether a document or passage belongs to the split: 5 % are held out, by a hash of the id.
 bool InSplit(Split split, absl::string_view id);
+// The same for stories, whose ids differ in their last digits alone: InSplit's hash hardly moves
+// with those, and of such a file holds out a fifth or nothing. Documents keep InSplit, so that what
+// published models never saw stays what it was.
+bool StoryInSplit(Split split, absl::string_view id);
+
+// A hash of which every bit moves with every character, the same on every machine.
+uint64_t EvenHash(absl::string_view text);
 
 // A part of a fact's text.
 struct Span {
@@ -34,12 +42,22 @@ struct Question {
   int after_fact, until_fact;
   // What it asks of a value that changes: "now", "then" (at a time), "before" (the last change),
   // "first". Of other tasks: empty.
+  // Of questions that have none, as nothing that was told answers them: "unknown".
   absl::string_view kind = {};
+  // If it asks for the value of one statement, its subject and relation as stated.
+  std::string subject = {}, relation = {};
+};
+
+// What a fact states, as data: lets a reader work answers out without reading English.
+struct Statement {
+  int fact;
+  std::string subject, relation, value;
 };
 
 struct Episode {
   std::vector<std::string> facts;  // in time order; may hold line breaks
   std::vector<Question> questions;
+  std::vector<Statement> statements = {};  // in time order; of tasks whose facts state values
 };
 
 // The whole of a fact.

@@ -1,12 +1,16 @@
 #include "client/tasks/key_values.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/tasks/names.h"
+#include "client/tasks/open_classes.h"
+#include "client/tasks/statements.h"
 #include "client/tasks/values.h"
 #include "client/tasks/wording.h"
 
@@ -204,82 +208,180 @@ std::string MakeKey(Random& random, Split split) {
   }
 }
 
+// Shares of what is from the lists above; the rest is open or from the grammar.
+constexpr double kListedLabels = 0.25, kListedWordings = 0.2;
+// Those of an evaluation, whose lists are its old half.
+constexpr double kHeldOutListed = 0.6;
+
+// A label of this episode: its name, and how its values look.
+struct Relation {
+  std::string name;
+  std::vector<ValueForm> forms;
+};
+
+Relation MakeRelation(const Source& from) {
+  if (from.random.Chance(from.training() ? kListedLabels : kHeldOutListed)) {
+    const Label& label = PickFrom(from.random, from.split, kLabels);
+    Relation relation{.name = std::string(label.name), .forms = {}};
+    for (const ValueKind kind : label.kinds) relation.forms.push_back({.listed = kind});
+    return relation;
+  }
+  Relation relation{.name = MakeOpenRelation(from), .forms = {}};
+  for (int64_t left = from.random.Between(1, 2); left > 0; --left) {
+    relation.forms.push_back(PickValueForm(from.random));
+  }
+  return relation;
+}
+
 struct Entry {
   std::string key;
-  const Label* label;
+  const Relation* relation;
   std::vector<std::string> values;
   std::vector<int> facts;
 };
 
-std::vector<Span> Evidence(const Episode& episode, const Entry& entry) {
-  std::vector<Span> spans;
-  for (const int fact : entry.facts) spans.push_back(WholeFact(episode, fact));
-  return spans;
-}
+class Maker {
+ public:
+  explicit Maker(const Source& from)
+      : from_(from),
+        random_(from.random),
+        wordings_(from.training() ? kListedWordings : kHeldOutListed) {}
+
+  Episode Make(int num_facts) {
+    // A few labels an episode: the thing asked about differs from others by its name alone.
+    const int64_t num_labels = random_.Between(1, 6);
+    for (int64_t i = 0; i < num_labels; ++i) {
+      // Of one name, so that reverse questions have one answer.
+      Relation relation = MakeRelation(from_);
+      if (std::none_of(relations_.begin(), relations_.end(),
+                       [&](const Relation& other) { return other.name == relation.name; })) {
+        relations_.push_back(std::move(relation));
+      }
+    }
+    Tell(num_facts);
+    const Entry* before = nullptr;
+    for (const Entry& entry : entries_) {
+      if (entry.facts.empty()) continue;
+      Ask(entry, before);
+      if (entry.values.size() == 1) before = &entry;
+    }
+    if (from_.training() && random_.Chance(kUnknownEpisodes)) AskUnknown();
+    LetAnswersHoldToTheEnd(episode_);
+    return std::move(episode_);
+  }
+
+ private:
+  // Share of training's episodes with a question that nothing answers.
+  static constexpr double kUnknownEpisodes = 0.15;
+
+  void Tell(int num_facts) {
+    const bool several = random_.Chance(0.2);
+    std::vector<size_t> order;  // which entry the next fact is about
+    std::set<std::string> keys;
+    while (static_cast<int>(order.size()) < num_facts) {
+      const int64_t num_values = several && random_.Chance(0.4) ? random_.Between(2, 4) : 1;
+      order.insert(order.end(), num_values, entries_.size());
+      std::string key = MakeFresh(keys, [&] { return MakeKey(); });
+      entries_.push_back({.key = std::move(key), .relation = &random_.Pick(relations_)});
+    }
+    order.resize(num_facts);
+    random_.Shuffle(order);
+    for (const size_t i : order) {
+      Entry& entry = entries_[i];
+      const Relation& relation = *entry.relation;
+      // Of a key with several values each is told once, and no key is a value.
+      std::set<std::string> old(entry.values.begin(), entry.values.end());
+      old.insert(entry.key);
+      const auto make = [&] { return MakeFormed(from_, random_.Pick(relation.forms)); };
+      const std::string value = MakeFresh(old, make);
+      const std::string denied = MakeFresh(old, make);
+      ++uses_[{&relation, value}];
+      const auto fact = static_cast<int>(episode_.facts.size());
+      episode_.facts.push_back(Word(
+          kFacts, "fact",
+          {.subject = entry.key, .relation = relation.name, .value = value, .old_value = denied}));
+      episode_.statements.push_back(
+          {.fact = fact, .subject = entry.key, .relation = relation.name, .value = value});
+      entry.values.push_back(value);
+      entry.facts.push_back(fact);
+    }
+  }
+
+  void Ask(const Entry& entry, const Entry* before) {
+    const Relation& relation = *entry.relation;
+    Question question;
+    for (const int fact : entry.facts) question.evidence.push_back(WholeFact(episode_, fact));
+    Speech speech{.subject = entry.key, .relation = relation.name, .value = entry.values[0]};
+    if (entry.values.size() > 1) {
+      question.text = Word(kAllQuestions, "all", speech);
+      question.answer = JoinList(entry.values);
+    } else if (random_.Chance(0.08) && uses_[{&relation, entry.values[0]}] == 1) {
+      question.text = Word(kReverseQuestions, "reverse", speech);
+      question.answer = entry.key;
+    } else if (before != nullptr && before->relation == &relation && random_.Chance(0.1)) {
+      speech.subject = before->key, speech.other = entry.key;
+      question.text = Word(kPairQuestions, "pair", speech);
+      question.answer = JoinList({before->values[0], entry.values[0]});
+      question.evidence.push_back(WholeFact(episode_, before->facts[0]));
+    } else {
+      question.text = Word(kQuestions, "question", speech);
+      question.answer = entry.values[0];
+      question.subject = entry.key, question.relation = relation.name;
+    }
+    episode_.questions.push_back(std::move(question));
+  }
+
+  // For a relation that a told key does not have. What was told about the key must be read to know
+  // so.
+  void AskUnknown() {
+    const Entry& entry = random_.Pick(entries_);
+    if (entry.facts.empty()) return;
+    const std::string missing = MakeOpenRelation(from_);
+    if (std::any_of(relations_.begin(), relations_.end(),
+                    [&](const Relation& other) { return other.name == missing; })) {
+      return;
+    }
+    Question question{.text = Word(kQuestions, "question",
+                                   {.subject = entry.key, .relation = missing, .value = ""}),
+                      .answer = "unknown",
+                      .kind = "unknown"};
+    for (const int fact : entry.facts) question.evidence.push_back(WholeFact(episode_, fact));
+    episode_.questions.push_back(std::move(question));
+  }
+
+  std::string MakeKey() {
+    const bool listed = random_.Chance(from_.training() ? kListedLabels : kHeldOutListed);
+    return listed ? tasks::MakeKey(random_, from_.split) : MakeOpenKey(from_);
+  }
+
+  // From the list or the grammar.
+  std::string Word(const Words& list, absl::string_view rule, const Speech& speech) {
+    if (!random_.Chance(wordings_)) return Say(from_, rule, speech);
+    return Fill(
+        random_, PickFrom(random_, from_.split, list),
+        {{"w", speech.relation}, {"k", speech.subject}, {"l", speech.other}, {"v", speech.value}});
+  }
+
+  const Source& from_;
+  Random& random_;
+  const double wordings_;
+  std::vector<Relation> relations_;
+  std::vector<Entry> entries_;
+  std::map<std::pair<const Relation*, std::string>, int> uses_;  // of a value
+  Episode episode_;
+};
 
 }  // namespace
 
-Episode MakeKeyValues(Random& random, Split split, int num_facts) {
-  // A few labels an episode: the thing asked about differs from others by its name alone.
-  std::vector<const Label*> labels;
-  const int64_t num_labels = random.Between(1, 6);
-  for (int64_t i = 0; i < num_labels; ++i) labels.push_back(&PickFrom(random, split, kLabels));
-  const bool several = random.Chance(0.2);
+Episode MakeKeyValues(const Source& from, int num_facts) { return Maker(from).Make(num_facts); }
 
-  std::vector<Entry> entries;
-  std::vector<size_t> order;  // which entry the next fact is about
-  std::set<std::string> keys;
-  while (static_cast<int>(order.size()) < num_facts) {
-    const int64_t num_values = several && random.Chance(0.4) ? random.Between(2, 4) : 1;
-    order.insert(order.end(), num_values, entries.size());
-    entries.push_back({.key = MakeFresh(keys, [&] { return MakeKey(random, split); }),
-                       .label = random.Pick(labels)});
-  }
-  order.resize(num_facts);
-  random.Shuffle(order);
-
-  Episode episode;
-  std::map<std::pair<const Label*, std::string>, int> uses;  // of a value
-  for (const size_t i : order) {
-    Entry& entry = entries[i];
-    std::set<std::string> old(entry.values.begin(), entry.values.end());
-    entry.values.push_back(
-        MakeFresh(old, [&] { return MakeValue(random, split, random.Pick(entry.label->kinds)); }));
-    ++uses[{entry.label, entry.values.back()}];
-    entry.facts.push_back(static_cast<int>(episode.facts.size()));
-    episode.facts.push_back(
-        Fill(random, PickFrom(random, split, kFacts),
-             {{"w", entry.label->name}, {"k", entry.key}, {"v", entry.values.back()}}));
-  }
-
-  const Entry* before = nullptr;
-  for (const Entry& entry : entries) {
-    if (entry.facts.empty()) continue;
-    const absl::string_view label = entry.label->name;
-    Question question{.evidence = Evidence(episode, entry)};
-    if (entry.values.size() > 1) {
-      question.text =
-          Fill(random, PickFrom(random, split, kAllQuestions), {{"w", label}, {"k", entry.key}});
-      question.answer = JoinList(entry.values);
-    } else if (random.Chance(0.08) && uses[{entry.label, entry.values[0]}] == 1) {
-      question.text = Fill(random, PickFrom(random, split, kReverseQuestions),
-                           {{"w", label}, {"v", entry.values[0]}});
-      question.answer = entry.key;
-    } else if (before != nullptr && before->label == entry.label && random.Chance(0.1)) {
-      question.text = Fill(random, PickFrom(random, split, kPairQuestions),
-                           {{"w", label}, {"k", before->key}, {"l", entry.key}});
-      question.answer = JoinList({before->values[0], entry.values[0]});
-      question.evidence.push_back(WholeFact(episode, before->facts[0]));
-    } else {
-      question.text =
-          Fill(random, PickFrom(random, split, kQuestions), {{"w", label}, {"k", entry.key}});
-      question.answer = entry.values[0];
-    }
-    if (entry.values.size() == 1) before = &entry;
-    episode.questions.push_back(std::move(question));
-  }
-  LetAnswersHoldToTheEnd(episode);
-  return episode;
+const Words& KeyValueLabels() {
+  static const Words* const names = [] {
+    auto* made = new Words;
+    for (const Label& label : kLabels) made->push_back(label.name);
+    return made;
+  }();
+  return *names;
 }
 
 }  // namespace rasq::tasks

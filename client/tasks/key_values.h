@@ -3,11 +3,15 @@
 #pragma once
 
 #include "client/tasks/episode.h"
-#include "client/tasks/random.h"
+#include "client/tasks/lexicon.h"
+#include "client/tasks/wording.h"
 
 namespace rasq::tasks {
 
 // `num_facts` > 0.
-Episode MakeKeyValues(Random& random, Split split, int num_facts);
+Episode MakeKeyValues(const Source& from, int num_facts);
+
+// The relations that are listed; others are open.
+const Words& KeyValueLabels();
 
 }  // namespace rasq::tasks

@@ -141,6 +141,9 @@ const Words kCodas = {"", "", "", "", "l", "m", "n", "r", "s", "x", "ck", "nd", 
 
 const Words& FirstNames() { return kFirstNames; }
 const Words& Cities() { return kCities; }
+std::vector<const Words*> NameLists() {
+  return {&kFirstNames, &kSurnames, &kCities, &kFirms, &kFirmKinds};
+}
 
 std::string MakeWord(Random& random, Split split) {
   return MakeFitting(split, [&] {

@@ -3,6 +3,7 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "client/tasks/episode.h"
 #include "client/tasks/random.h"
@@ -12,6 +13,8 @@ namespace rasq::tasks {
 
 const Words& FirstNames();
 const Words& Cities();
+// All lists here whose entries are whole names.
+std::vector<const Words*> NameLists();
 
 std::string MakeFirstName(Random& random, Split split);  // listed, or one time in six made up
 std::string MakeSurname(Random& random, Split split);

@@ -1,15 +1,16 @@
 #include "client/tasks/news.h"
 
 #include <algorithm>
-#include <map>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/tasks/names.h"
+#include "client/tasks/news_clock.h"
+#include "client/tasks/open_classes.h"
+#include "client/tasks/statements.h"
 #include "client/tasks/values.h"
 #include "client/tasks/wording.h"
 
@@ -17,6 +18,7 @@ namespace rasq::tasks {
 namespace {
 
 enum class About { kFirm, kCity, kTeam, kPerson, kThing };
+constexpr int kNumAbouts = 5;
 
 // What the news is about: {e} has a {v} that changes. {at} stands for "at 14:30" or "on 3 May".
 struct Topic {
@@ -217,69 +219,6 @@ const Words kTeamKinds = {"Rovers", "United",  "Lions",   "Rangers", "Wanderers"
                           "Eagles", "Dynamos", "Pirates", "Falcons", "Giants",    "Harriers",
                           "Comets", "Bears",   "Saints",  "Wolves"};
 
-// Time as an episode's news write it: always forward.
-class Clock {
- public:
-  Clock(Random& random, Split split)
-      : random_(random),
-        style_(split == Split::kTraining ? random.Below(7) : 7),
-        minutes_(random.Below(600)),
-        day_(random.Between(1, 60)) {}
-
-  void Advance() {
-    minutes_ += random_.Between(1, 40);
-    day_ += random_.Between(1, 3);
-  }
-  // What stands before a statement.
-  std::string Prefix() const {
-    switch (style_) {
-      case 0:
-        return absl::StrCat("[", Hour(), "] ");
-      case 1:
-        return absl::StrCat(Hour(), " - ");
-      case 2:
-        return absl::StrCat("At ", Hour(), ": ");
-      case 3:
-        return absl::StrCat("(", Hour(), ") ");
-      case 4:
-        return absl::StrCat(Date(), ": ");
-      case 5:
-        return absl::StrCat("Day ", day_, ". ");
-      case 6:
-        return absl::StrCat(IsoDate(), " ");
-      default:
-        return absl::StrCat(Hour(), " | ");
-    }
-  }
-  // How a question refers to it.
-  std::string At() const {
-    switch (style_) {
-      case 4:
-        return absl::StrCat("on ", Date());
-      case 5:
-        return absl::StrCat("on day ", day_);
-      case 6:
-        return absl::StrCat("on ", IsoDate());
-      default:
-        return absl::StrCat("at ", Hour());
-    }
-  }
-
- private:
-  std::string Hour() const {
-    return absl::StrFormat("%02d:%02d", minutes_ / 60 % 24, minutes_ % 60);
-  }
-  // Months of 28 days are as good as others here.
-  std::string Date() const { return absl::StrCat(day_ % 28 + 1, " ", Months()[day_ / 28 % 12]); }
-  std::string IsoDate() const {
-    return absl::StrFormat("%04d-%02d-%02d", 2031 + day_ / 336, day_ / 28 % 12 + 1, day_ % 28 + 1);
-  }
-
-  Random& random_;
-  const int64_t style_;
-  int64_t minutes_, day_;
-};
-
 std::string MakeSubject(Random& random, Split split, About about) {
   switch (about) {
     case About::kFirm:
@@ -296,153 +235,235 @@ std::string MakeSubject(Random& random, Split split, About about) {
   return "";
 }
 
-struct Statement {
+// Shares of what is from the lists above; the rest is open or from the grammar.
+constexpr double kListedTopics = 0.25, kListedWordings = 0.25;
+// Those of an evaluation, whose lists are its old half.
+constexpr double kHeldOutListed = 0.6;
+
+// What one subject's news are about.
+struct Subject {
+  std::string name;   // of the subject
+  std::string topic;  // "share price"
+  ValueForm form;
+  const Topic* listed = nullptr;
+};
+
+struct Said {
   std::string value;
   std::string at;
   int fact;
 };
 struct Thread {
-  const Topic* topic;
-  std::string subject;
-  std::vector<Statement> statements;
+  Subject subject;
+  std::vector<Said> said;
 };
 
 constexpr size_t kMaxEvidence = 6;  // the newest statements of a thread
 
-// In the topic's own words or in those for any; `value` is the newest.
-std::string Word(Random& random, Split split, const Thread& thread, const Words& own,
-                 const Words& any, absl::string_view at, absl::string_view value) {
-  return Fill(random, PickFrom(random, split, !own.empty() && random.Chance(0.5) ? own : any),
-              {{"n", thread.topic->name}, {"e", thread.subject}, {"at", at}, {"v", value}});
-}
-
-// For the newest value once the thread's first `num_said` statements are made.
-Question AskNow(Random& random, Split split, const Episode& episode, const Thread& thread,
-                size_t num_said) {
-  const std::vector<Statement>& said = thread.statements;
-  const std::string& newest = said[num_said - 1].value;
-  Question now{.text = Word(random, split, thread, thread.topic->now, kNow, "", newest),
-               .answer = newest,
-               .kind = "now"};
-  for (size_t i = num_said; i > 0 && now.evidence.size() < kMaxEvidence; --i) {
-    now.evidence.push_back(WholeFact(episode, said[i - 1].fact));
+class Wire {
+ public:
+  Wire(const Source& from, int num_facts)
+      : from_(from),
+        random_(from.random),
+        wordings_(from.training() ? kListedWordings : kHeldOutListed),
+        dated_(!random_.Chance(0.15)) {
+    MakeThreads(num_facts);
+    Tell(num_facts);
   }
-  return now;
-}
 
-std::vector<Question> Ask(Random& random, Split split, const Episode& episode, const Thread& thread,
-                          bool dated) {
-  const Topic& topic = *thread.topic;
-  const std::vector<Statement>& said = thread.statements;
-  const auto word = [&](const Words& own, const Words& any, absl::string_view at) {
-    return Word(random, split, thread, own, any, at, said.back().value);
-  };
-  std::vector<Question> questions = {AskNow(random, split, episode, thread, said.size())};
-  if (said.size() < 2) return questions;
-
-  const auto older = [&](const Statement& statement, absl::string_view kind, std::string text) {
-    Question question{.text = std::move(text), .answer = statement.value, .kind = kind};
-    question.evidence.push_back(WholeFact(episode, statement.fact));
-    questions.push_back(std::move(question));
-  };
-  if (dated && random.Chance(0.6)) {
-    const Statement& then = random.Pick(said);
-    // Two statements of a thread may bear one date.
-    if (std::count_if(said.begin(), said.end(),
-                      [&](const Statement& other) { return other.at == then.at; }) == 1) {
-      older(then, "then", word(topic.then, kThen, then.at));
+  // Of what holds at the end, and of what was before.
+  Episode AskAtTheEnd() {
+    for (const Thread& thread : threads_) {
+      if (!thread.said.empty()) Ask(thread);
     }
+    random_.Shuffle(episode_.questions);
+    LetAnswersHoldToTheEnd(episode_);
+    return std::move(episode_);
   }
-  if (random.Chance(0.25)) {
-    const Statement& last = said.back();
-    // "Before {v}" must mean one statement.
-    if (std::count_if(said.begin(), said.end(),
-                      [&](const Statement& other) { return other.value == last.value; }) == 1) {
-      older(said[said.size() - 2], "before", word({}, kBefore, ""));
-      questions.back().evidence.push_back(WholeFact(episode, last.fact));
-    }
-  }
-  if (random.Chance(0.1)) older(said[0], "first", word({}, kFirst, ""));
-  return questions;
-}
 
-struct Wire {
-  std::vector<Thread> threads;
-  bool dated;
-  Episode episode;  // without questions
-};
-
-Wire MakeWire(Random& random, Split split, int num_facts) {
-  // Few threads with many updates or many with few.
-  const int64_t updates = random.Between(1, 6);
-  const int64_t num_threads = std::max<int64_t>(1, num_facts / updates);
-  std::vector<Thread> threads;
-  std::set<std::string> used;
-  for (int64_t i = 0; i < num_threads; ++i) {
-    const Topic& topic = PickFrom(random, split, kTopics);
-    threads.push_back({.topic = &topic, .subject = MakeFresh(used, [&] {
-                                          return MakeSubject(random, split, topic.about);
-                                        })});
-    // Now and then two threads about one subject.
-    if (random.Chance(0.3)) {
-      const Topic& second = PickFrom(random, split, kTopics);
-      if (second.about == topic.about && &second != &topic) {
-        threads.push_back({.topic = &second, .subject = threads.back().subject});
+  // Of the newest value behind each update.
+  Episode AskAlong() {
+    for (const Thread& thread : threads_) {
+      const std::vector<Said>& said = thread.said;
+      for (size_t i = 1; i < said.size(); ++i) {
+        Question question = AskNow(thread, i + 1);
+        question.after_fact = said[i].fact + 1;
+        question.until_fact =
+            i + 1 < said.size() ? said[i + 1].fact : static_cast<int>(episode_.facts.size());
+        episode_.questions.push_back(std::move(question));
       }
     }
+    random_.Shuffle(episode_.questions);
+    return std::move(episode_);
   }
-  Wire wire = {.threads = {}, .dated = !random.Chance(0.15), .episode = {}};
-  Clock clock(random, split);
-  for (int fact = 0; fact < num_facts; ++fact) {
-    clock.Advance();
-    Thread& thread = threads[random.Below(static_cast<int64_t>(threads.size()))];
-    std::vector<Statement>& said = thread.statements;
-    const Topic& topic = *thread.topic;
-    std::string value = MakeValue(random, split, topic.kind);
-    while (value == thread.subject || (!said.empty() && value == said.back().value)) {
-      value = MakeValue(random, split, topic.kind);
+
+ private:
+  Subject MakeTopic() {
+    if (random_.Chance(from_.training() ? kListedTopics : kHeldOutListed)) {
+      const Topic& topic = PickFrom(random_, from_.split, kTopics);
+      return {.name = MakeSubject(random_, from_.split, topic.about),
+              .topic = std::string(topic.name),
+              .form = {.listed = topic.kind},
+              .listed = &topic};
     }
-    const Words& words = random.Chance(0.6) ? topic.facts : kFacts;
-    const std::string text =
-        Fill(random, PickFrom(random, split, words),
-             {{"n", topic.name}, {"e", thread.subject}, {"v", value}, {"u", WithArticle(value)}});
-    wire.episode.facts.push_back(wire.dated ? absl::StrCat(clock.Prefix(), text) : text);
-    said.push_back({.value = std::move(value), .at = clock.At(), .fact = fact});
+    Subject subject{.name = MakeOpenSubject(), .topic = MakeOpenRelation(from_)};
+    subject.form = PickValueForm(random_);
+    return subject;
   }
-  wire.threads = std::move(threads);
-  return wire;
-}
+
+  std::string MakeOpenSubject() {
+    if (random_.Chance(0.4)) return MakeOpenKey(from_);
+    if (random_.Chance(0.3)) return MakeOpenPerson(from_);
+    return MakeSubject(random_, from_.split, static_cast<About>(random_.Below(kNumAbouts)));
+  }
+
+  void MakeThreads(int num_facts) {
+    // Few threads with many updates or many with few.
+    const int64_t updates = random_.Between(1, random_.Chance(0.2) ? 20 : 6);
+    const int64_t num_threads = std::max<int64_t>(1, num_facts / updates);
+    std::set<std::string> used;
+    for (int64_t i = 0; i < num_threads; ++i) {
+      Subject subject = MakeTopic();
+      if (!used.insert(subject.name).second) continue;
+      threads_.push_back({.subject = std::move(subject), .said = {}});
+      // Now and then two threads about one subject.
+      if (!random_.Chance(0.3)) continue;
+      const Subject first = threads_.back().subject;
+      Subject second = MakeTopic();
+      const bool fits = first.listed == nullptr || second.listed == nullptr ||
+                        first.listed->about == second.listed->about;
+      if (!fits || second.topic == first.topic) continue;
+      second.name = first.name;
+      threads_.push_back({.subject = std::move(second), .said = {}});
+    }
+  }
+
+  void Tell(int num_facts) {
+    NewsClock clock(random_, from_.split);
+    for (int fact = 0; fact < num_facts; ++fact) {
+      clock.Advance();
+      Thread& thread = threads_[random_.Below(static_cast<int64_t>(threads_.size()))];
+      const Subject& subject = thread.subject;
+      std::vector<Said>& said = thread.said;
+      const auto make = [&] { return MakeFormed(from_, subject.form); };
+      std::string value = make();
+      while (value == subject.name || (!said.empty() && value == said.back().value)) value = make();
+      std::string old = said.empty() ? make() : said.back().value;
+      while (old == value) old = make();
+      const std::string text = WordFact(subject, !said.empty(), value, old);
+      episode_.facts.push_back(dated_ ? absl::StrCat(clock.Prefix(), text) : text);
+      episode_.statements.push_back(
+          {.fact = fact, .subject = subject.name, .relation = subject.topic, .value = value});
+      said.push_back({.value = std::move(value), .at = clock.At(), .fact = fact});
+    }
+  }
+
+  std::string WordFact(const Subject& subject, bool changed, absl::string_view value,
+                       absl::string_view old) {
+    const bool own = subject.listed != nullptr && random_.Chance(0.5);
+    if (!own && !random_.Chance(wordings_)) {
+      // News often give the new value without saying that there was another.
+      return Say(
+          from_, changed && random_.Chance(0.6) ? "change" : "fact",
+          {.subject = subject.name, .relation = subject.topic, .value = value, .old_value = old});
+    }
+    return Fill(
+        random_, PickFrom(random_, from_.split, own ? subject.listed->facts : kFacts),
+        {{"n", subject.topic}, {"e", subject.name}, {"v", value}, {"u", WithArticle(value)}});
+  }
+
+  // In the topic's own words, in those for any, or by a rule of the grammar; `value` is the newest.
+  std::string WordQuestion(const Subject& subject, const Words* own, const Words& any,
+                           absl::string_view rule, absl::string_view at, absl::string_view value) {
+    const bool use_own = own != nullptr && random_.Chance(0.4);
+    if (!use_own && !random_.Chance(wordings_)) {
+      return Say(from_, rule,
+                 {.subject = subject.name, .relation = subject.topic, .value = value, .at = at});
+    }
+    return Fill(random_, PickFrom(random_, from_.split, use_own ? *own : any),
+                {{"n", subject.topic}, {"e", subject.name}, {"at", at}, {"v", value}});
+  }
+
+  // For the newest value once the thread's first `num_said` statements are made.
+  Question AskNow(const Thread& thread, size_t num_said) {
+    const Subject& subject = thread.subject;
+    const std::string& newest = thread.said[num_said - 1].value;
+    const Words* own = subject.listed == nullptr ? nullptr : &subject.listed->now;
+    Question now{.text = WordQuestion(subject, own, kNow, "now", "", newest),
+                 .answer = newest,
+                 .kind = "now",
+                 .subject = subject.name,
+                 .relation = subject.topic};
+    for (size_t i = num_said; i > 0 && now.evidence.size() < kMaxEvidence; --i) {
+      now.evidence.push_back(WholeFact(episode_, thread.said[i - 1].fact));
+    }
+    return now;
+  }
+
+  void AskOlder(const Thread& thread, const Said& then, absl::string_view kind, std::string text) {
+    Question question{.text = std::move(text),
+                      .answer = then.value,
+                      .evidence = {WholeFact(episode_, then.fact)},
+                      .kind = kind,
+                      .subject = thread.subject.name,
+                      .relation = thread.subject.topic};
+    episode_.questions.push_back(std::move(question));
+  }
+
+  void Ask(const Thread& thread) {
+    const Subject& subject = thread.subject;
+    const std::vector<Said>& said = thread.said;
+    const Said& last = said.back();
+    episode_.questions.push_back(AskNow(thread, said.size()));
+    if (said.size() < 2) return;
+    if (dated_ && random_.Chance(0.6)) {
+      const Said& then = random_.Pick(said);
+      // Two statements of a thread may bear one date.
+      if (std::count_if(said.begin(), said.end(),
+                        [&](const Said& other) { return other.at == then.at; }) == 1) {
+        const Words* own = subject.listed == nullptr ? nullptr : &subject.listed->then;
+        AskOlder(thread, then, "then",
+                 WordQuestion(subject, own, kThen, "then", then.at, last.value));
+      }
+    }
+    if (random_.Chance(0.25)) {
+      // "Before {v}" must mean one statement.
+      if (std::count_if(said.begin(), said.end(),
+                        [&](const Said& other) { return other.value == last.value; }) == 1) {
+        AskOlder(thread, said[said.size() - 2], "before",
+                 WordQuestion(subject, nullptr, kBefore, "before", "", last.value));
+        episode_.questions.back().evidence.push_back(WholeFact(episode_, last.fact));
+      }
+    }
+    if (random_.Chance(0.1)) {
+      AskOlder(thread, said[0], "first",
+               WordQuestion(subject, nullptr, kFirst, "first", "", last.value));
+    }
+  }
+
+  const Source& from_;
+  Random& random_;
+  const double wordings_;
+  const bool dated_;
+  std::vector<Thread> threads_;
+  Episode episode_;  // without questions, until it is asked
+};
 
 }  // namespace
 
-Episode MakeNews(Random& random, Split split, int num_facts) {
-  Wire wire = MakeWire(random, split, num_facts);
-  Episode& episode = wire.episode;
-  for (const Thread& thread : wire.threads) {
-    if (thread.statements.empty()) continue;
-    for (Question& question : Ask(random, split, episode, thread, wire.dated)) {
-      episode.questions.push_back(std::move(question));
-    }
-  }
-  random.Shuffle(episode.questions);
-  LetAnswersHoldToTheEnd(episode);
-  return std::move(wire.episode);
+Episode MakeNews(const Source& from, int num_facts) { return Wire(from, num_facts).AskAtTheEnd(); }
+
+Episode MakeNewsUpdates(const Source& from, int num_facts) {
+  return Wire(from, num_facts).AskAlong();
 }
 
-Episode MakeNewsUpdates(Random& random, Split split, int num_facts) {
-  Wire wire = MakeWire(random, split, num_facts);
-  for (const Thread& thread : wire.threads) {
-    const std::vector<Statement>& said = thread.statements;
-    for (size_t i = 1; i < said.size(); ++i) {
-      Question question = AskNow(random, split, wire.episode, thread, i + 1);
-      question.after_fact = said[i].fact + 1;
-      question.until_fact =
-          i + 1 < said.size() ? said[i + 1].fact : static_cast<int>(wire.episode.facts.size());
-      wire.episode.questions.push_back(std::move(question));
-    }
-  }
-  random.Shuffle(wire.episode.questions);
-  return std::move(wire.episode);
+const Words& NewsTopics() {
+  static const Words* const names = [] {
+    auto* made = new Words;
+    for (const Topic& topic : kTopics) made->push_back(topic.name);
+    return made;
+  }();
+  return *names;
 }
 
 }  // namespace rasq::tasks

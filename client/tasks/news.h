@@ -4,14 +4,18 @@
 #pragma once
 
 #include "client/tasks/episode.h"
-#include "client/tasks/random.h"
+#include "client/tasks/lexicon.h"
+#include "client/tasks/wording.h"
 
 namespace rasq::tasks {
 
 // `num_facts` > 0.
-Episode MakeNews(Random& random, Split split, int num_facts);
+Episode MakeNews(const Source& from, int num_facts);
 // The same news, and for each statement that replaces a value the question for the newest, to be
 // asked until the next one of its kind.
-Episode MakeNewsUpdates(Random& random, Split split, int num_facts);
+Episode MakeNewsUpdates(const Source& from, int num_facts);
+
+// The topics that are listed; others are open.
+const Words& NewsTopics();
 
 }  // namespace rasq::tasks

@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/tasks/deeds.h"
 #include "client/tasks/names.h"
+#include "client/tasks/open_classes.h"
+#include "client/tasks/statements.h"
 #include "client/tasks/values.h"
 #include "client/tasks/wording.h"
 
@@ -214,83 +217,207 @@ const Words kReverse = {
 
 constexpr size_t kMaxEvidence = 6;  // the newest statements of a trait that changed
 
+// Shares of what is from the lists above; the rest is open or from the grammar.
+constexpr double kListedTraits = 0.25, kListedWordings = 0.25, kListedPeople = 0.2;
+constexpr double kDeeds = 0.25;  // share of training's episodes that are of deeds, not of traits
+// Those of an evaluation, whose lists are its old half.
+constexpr double kHeldOutListed = 0.6;
+
+// A trait of this episode: its name, and how its values look.
+struct Quality {
+  std::string name;
+  ValueForm form;
+  const Trait* listed = nullptr;
+
+  bool IsPerson() const { return form.listed == ValueKind::kName; }
+};
+
+Quality MakeQuality(const Source& from) {
+  if (from.random.Chance(from.training() ? kListedTraits : kHeldOutListed)) {
+    const Trait& trait = PickFrom(from.random, from.split, kTraits);
+    return {.name = std::string(trait.name), .form = {.listed = trait.kind}, .listed = &trait};
+  }
+  std::string name = MakeOpenRelation(from);
+  return {.name = std::move(name), .form = PickValueForm(from.random)};
+}
+
 struct Known {
   std::string value;
   std::vector<int> facts;
 };
 
-}  // namespace
+class Maker {
+ public:
+  explicit Maker(const Source& from)
+      : from_(from),
+        random_(from.random),
+        wordings_(from.training() ? kListedWordings : kHeldOutListed) {}
 
-Episode MakePeople(Random& random, Split split, int num_facts) {
-  std::vector<std::string> people;
-  std::set<std::string> used;
-  const int64_t num_people = std::max<int64_t>(2, random.Between(num_facts / 3, num_facts));
-  for (int64_t i = 0; i < num_people; ++i) {
-    people.push_back(MakeFresh(used, [&] { return MakePersonName(random, split); }));
-  }
-  std::vector<const Trait*> traits;  // few: what tells facts apart is the person
-  const int64_t num_traits = random.Between(2, 10);
-  for (int64_t i = 0; i < num_traits; ++i) traits.push_back(&PickFrom(random, split, kTraits));
-  const double changes = random.Chance(0.5) ? 0 : 0.4;
-
-  Episode episode;
-  std::map<std::pair<const Trait*, std::string>, Known> known;
-  for (int fact = 0; fact < num_facts; ++fact) {
-    const Trait* trait = random.Pick(traits);
-    std::string person = random.Pick(people);
-    if (!known.empty() && random.Chance(changes)) {
-      const auto old = std::next(known.begin(), random.Below(static_cast<int64_t>(known.size())));
-      trait = old->first.first, person = old->first.second;
+  Episode Make(int num_facts) {
+    std::set<std::string> used;
+    const int64_t num_people = std::max<int64_t>(2, random_.Between(num_facts / 3, num_facts));
+    for (int64_t i = 0; i < num_people; ++i) {
+      people_.push_back(MakeFresh(used, [&] {
+        return random_.Chance(from_.training() ? kListedPeople : kHeldOutListed)
+                   ? MakePersonName(random_, from_.split)
+                   : MakeOpenPerson(from_);
+      }));
     }
-    Known& now = known[{trait, person}];
-    std::string value = MakeValue(random, split, trait->kind);
-    while (value == now.value || value == person) value = MakeValue(random, split, trait->kind);
-    const bool changed = !now.facts.empty();
-    const Words& words = changed                                        ? kChanges
-                         : !trait->facts.empty() && random.Chance(0.35) ? trait->facts
-                                                                        : kFacts;
-    episode.facts.push_back(
-        Fill(random, PickFrom(random, split, words),
-             {{"p", person}, {"a", trait->name}, {"v", value}, {"u", WithArticle(value)}}));
-    now.value = std::move(value);
-    now.facts.push_back(fact);
+    // Few: what tells facts apart is the person.
+    const int64_t num_qualities = random_.Between(2, 10);
+    std::set<std::string> names;
+    for (int64_t i = 0; i < num_qualities; ++i) {
+      Quality quality = MakeQuality(from_);
+      if (names.insert(quality.name).second) qualities_.push_back(std::move(quality));
+    }
+    Tell(num_facts);
+    for (const auto& [subject, now] : known_) Ask(subject.first, subject.second, now);
+    if (from_.training() && random_.Chance(kUnknownEpisodes)) AskUnknown();
+    random_.Shuffle(episode_.questions);
+    LetAnswersHoldToTheEnd(episode_);
+    return std::move(episode_);
   }
 
-  for (const auto& [subject, now] : known) {
-    const auto& [trait, person] = subject;
+ private:
+  // Share of training's episodes with a question that nothing answers.
+  static constexpr double kUnknownEpisodes = 0.15;
+
+  void Tell(int num_facts) {
+    const double changes = random_.Chance(0.5) ? 0 : 0.4;
+    for (int fact = 0; fact < num_facts; ++fact) {
+      size_t number = random_.Below(static_cast<int64_t>(qualities_.size()));
+      std::string person = random_.Pick(people_);
+      if (!known_.empty() && random_.Chance(changes)) {
+        const auto old =
+            std::next(known_.begin(), random_.Below(static_cast<int64_t>(known_.size())));
+        number = old->first.first, person = old->first.second;
+      }
+      const Quality& quality = qualities_[number];
+      Known& now = known_[{number, person}];
+      const auto make = [&] { return MakeFormed(from_, quality.form); };
+      std::string value = make();
+      while (value == now.value || value == person) value = make();
+      const bool changed = !now.facts.empty();
+      std::string denied = changed ? now.value : make();
+      while (denied == value) denied = make();
+      episode_.facts.push_back(WordFact(quality, changed, person, value, denied));
+      episode_.statements.push_back(
+          {.fact = fact, .subject = person, .relation = quality.name, .value = value});
+      now.value = std::move(value);
+      now.facts.push_back(fact);
+    }
+  }
+
+  std::string WordFact(const Quality& quality, bool changed, absl::string_view person,
+                       absl::string_view value, absl::string_view denied) {
+    const bool own = !changed && quality.listed != nullptr && !quality.listed->facts.empty() &&
+                     random_.Chance(0.35);
+    if (!own && !random_.Chance(wordings_)) {
+      return Say(from_, changed ? "person_change" : "person_fact",
+                 {.subject = person,
+                  .relation = quality.name,
+                  .value = value,
+                  .old_value = denied,
+                  .person = true});
+    }
+    const Words& words = changed ? kChanges : own ? quality.listed->facts : kFacts;
+    return Fill(random_, PickFrom(random_, from_.split, words),
+                {{"p", person}, {"a", quality.name}, {"v", value}, {"u", WithArticle(value)}});
+  }
+
+  std::string WordQuestion(const Quality& quality, absl::string_view person, bool changed) {
+    const bool own =
+        quality.listed != nullptr && !quality.listed->questions.empty() && random_.Chance(0.3);
+    if (!own && !random_.Chance(wordings_)) {
+      return Say(from_, changed ? "now" : "question",
+                 {.subject = person, .relation = quality.name, .value = "", .person = true});
+    }
+    const Words& words = changed && random_.Chance(0.5) ? kNowQuestions
+                         : own                          ? quality.listed->questions
+                                                        : kQuestions;
+    return Fill(random_, PickFrom(random_, from_.split, words),
+                {{"p", person}, {"a", quality.name}});
+  }
+
+  void Ask(size_t number, const std::string& person, const Known& now) {
+    const Quality& quality = qualities_[number];
     Question question{.answer = now.value};
     for (size_t i = now.facts.size(); i > 0 && question.evidence.size() < kMaxEvidence; --i) {
-      question.evidence.push_back(WholeFact(episode, now.facts[i - 1]));
+      question.evidence.push_back(WholeFact(episode_, now.facts[i - 1]));
     }
     const bool changed = now.facts.size() > 1;
-    const Words& words = changed && random.Chance(0.5)                     ? kNowQuestions
-                         : !trait->questions.empty() && random.Chance(0.3) ? trait->questions
-                                                                           : kQuestions;
-    question.text =
-        Fill(random, PickFrom(random, split, words), {{"p", person}, {"a", trait->name}});
     // Over two steps: the trait of someone's friend, brother, boss.
-    const auto step = std::find_if(known.begin(), known.end(), [&](const auto& other) {
-      return other.second.value == person && other.first.first->kind == ValueKind::kName;
+    const auto step = std::find_if(known_.begin(), known_.end(), [&](const auto& other) {
+      return other.second.value == person && qualities_[other.first.first].IsPerson();
     });
     const auto same_value = [&](const auto& other) {
-      return other.first.first == trait && other.second.value == now.value;
+      return other.first.first == number && other.second.value == now.value;
     };
-    if (step != known.end() && random.Chance(0.3)) {
-      const std::string whose = absl::StrCat(step->first.second, "'s ", step->first.first->name);
-      question.text =
-          Fill(random, PickFrom(random, split, kQuestions), {{"p", whose}, {"a", trait->name}});
-      question.evidence.push_back(WholeFact(episode, step->second.facts.back()));
-    } else if (!changed && random.Chance(0.1) &&
-               std::count_if(known.begin(), known.end(), same_value) == 1) {
-      question.text =
-          Fill(random, PickFrom(random, split, kReverse), {{"a", trait->name}, {"v", now.value}});
+    if (step != known_.end() && random_.Chance(0.3)) {
+      const auto& [whose, known] = *step;
+      question.text = WordQuestion(
+          quality, absl::StrCat(whose.second, "'s ", qualities_[whose.first].name), changed);
+      question.evidence.push_back(WholeFact(episode_, known.facts.back()));
+    } else if (!changed && random_.Chance(0.1) &&
+               std::count_if(known_.begin(), known_.end(), same_value) == 1) {
+      question.text = random_.Chance(wordings_)
+                          ? Fill(random_, PickFrom(random_, from_.split, kReverse),
+                                 {{"a", quality.name}, {"v", now.value}})
+                          : Say(from_, "reverse_person",
+                                {.subject = person,
+                                 .relation = quality.name,
+                                 .value = now.value,
+                                 .person = true});
       question.answer = person;
+    } else {
+      question.text = WordQuestion(quality, person, changed);
+      question.subject = person, question.relation = quality.name;
     }
-    episode.questions.push_back(std::move(question));
+    episode_.questions.push_back(std::move(question));
   }
-  random.Shuffle(episode.questions);
-  LetAnswersHoldToTheEnd(episode);
-  return episode;
+
+  // For a trait that nobody told of a person. What was told of the person must be read to know so.
+  void AskUnknown() {
+    const std::string person = random_.Pick(people_);
+    const Quality missing{.name = MakeOpenRelation(from_), .form = {}};
+    if (std::any_of(qualities_.begin(), qualities_.end(),
+                    [&](const Quality& other) { return other.name == missing.name; })) {
+      return;
+    }
+    Question question{.answer = "unknown", .kind = "unknown"};
+    for (const Statement& statement : episode_.statements) {
+      if (statement.subject == person && question.evidence.size() < kMaxEvidence) {
+        question.evidence.push_back(WholeFact(episode_, statement.fact));
+      }
+    }
+    if (question.evidence.empty()) return;
+    question.text = WordQuestion(missing, person, /*changed=*/false);
+    episode_.questions.push_back(std::move(question));
+  }
+
+  const Source& from_;
+  Random& random_;
+  const double wordings_;
+  std::vector<std::string> people_;
+  std::vector<Quality> qualities_;
+  std::map<std::pair<size_t, std::string>, Known> known_;  // by trait and person
+  Episode episode_;
+};
+
+}  // namespace
+
+Episode MakePeople(const Source& from, int num_facts) {
+  if (from.training() && from.random.Chance(kDeeds)) return MakeDeeds(from, num_facts);
+  return Maker(from).Make(num_facts);
+}
+
+const Words& PeopleTraits() {
+  static const Words* const names = [] {
+    auto* made = new Words;
+    for (const Trait& trait : kTraits) made->push_back(trait.name);
+    return made;
+  }();
+  return *names;
 }
 
 }  // namespace rasq::tasks

@@ -2,6 +2,8 @@
 // Source: splitmix64 (Steele, Lea and Flood 2014).
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -27,6 +29,11 @@ class Random {
   int64_t Between(int64_t low, int64_t high) { return low + Below(high - low + 1); }
   // 0 .. 1, without 1.
   double Unit() { return static_cast<double>(Next() >> 11) * 0x1p-53; }
+  // 0 .. limit, both possible, and as often between 1 and 10 as between 100 and 1000; limit >= 0.
+  int64_t LogUniform(int64_t limit) {
+    const double high = std::log(static_cast<double>(limit) + 2);
+    return std::min(static_cast<int64_t>(std::exp(Unit() * high)) - 1, limit);
+  }
   bool Chance(double probability) { return Unit() < probability; }
 
   template <typename Container>

@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kQuestionsPerStory = 5;  // of bAbI's, but for its task 4
 constexpr int kMostFacts = 230;        // as the longest of bAbI
+// Share of other wordings than bAbI's that are listed; the rest is from the grammar.
+constexpr double kListedWordings = 0.3, kHeldOutListed = 0.6;
 
 // How people act and when they are asked about, measured on bAbI's own stories.
 struct Manners {
@@ -72,13 +74,14 @@ Manners MannersOf(int kind) {
 
 class Story {
  public:
-  Story(Random& random, Split split, const StoryOptions& options, int kind)
-      : random_(random),
-        split_(split),
+  Story(const Source& from, const StoryOptions& options, int kind)
+      : random_(from.random),
+        split_(from.split),
+        grammar_(StoryGrammar(from.split)),
         options_(options),
         kind_(kind),
         words_(options.babi_words ? BabiStoryWords() : OwnStoryWords()),
-        cast_(options.babi_words ? BabiCast(random, kind) : MakeCast(random, split)),
+        cast_(options.babi_words ? BabiCast(from.random, kind) : MakeCast(from)),
         manners_(MannersOf(kind)),
         world_(static_cast<int>(cast_.people.size()), static_cast<int>(cast_.objects.size())) {
     for (size_t i = 0; i < cast_.people.size(); ++i) at_.push_back(Pick(cast_.places));
@@ -119,11 +122,21 @@ class Story {
   }
   int Told() const { return static_cast<int>(episode_.facts.size()); }
 
-  int Tell(const Words& words, int person, int place, int object, int other) {
+  // One of the listed wordings, or one by the rule of that name.
+  std::string Word(const Words& words, absl::string_view rule, Slots slots) {
+    const double listed = split_ == Split::kTraining ? kListedWordings : kHeldOutListed;
+    if (options_.babi_words || random_.Chance(listed)) {
+      return Fill(random_, PickFrom(random_, split_, words), slots);
+    }
+    return grammar_.Say(random_, rule, slots);
+  }
+
+  int Tell(const Words& words, absl::string_view rule, int person, int place, int object,
+           int other) {
     const auto name = [](const std::vector<std::string>& list, int i) {
       return i < 0 ? absl::string_view() : absl::string_view(list[i]);
     };
-    std::string text = Fill(random_, PickFrom(random_, split_, words),
+    std::string text = Word(words, rule,
                             {{"p", name(cast_.people, person)},
                              {"q", name(cast_.people, other)},
                              {"o", name(cast_.objects, object)},
@@ -132,8 +145,20 @@ class Story {
     if (options_.babi_words && &words == &words_.takes && !manners_.there && random_.Chance(0.8)) {
       text.replace(text.size() - kThere.size(), kThere.size(), ".");
     }
+    const int fact = Told();
     episode_.facts.push_back(std::move(text));
-    return Told() - 1;
+    episode_.statements.push_back(
+        {.fact = fact,
+         .subject = cast_.people[person],
+         .relation = std::string(rule),
+         .value = place < 0 ? cast_.objects[object] : cast_.places[place]});
+    if (other >= 0) {
+      episode_.statements.push_back({.fact = fact,
+                                     .subject = cast_.people[other],
+                                     .relation = "receives",
+                                     .value = cast_.objects[object]});
+    }
+    return fact;
   }
 
   // A number of facts, exponentially distributed.
@@ -166,30 +191,35 @@ class Story {
     };
     if (chosen(manners_.take, takes)) {
       const Act act = random_.Pick(takes);
-      world_.Take(Tell(words_.takes, act.person, -1, act.object, -1), act.person, act.object);
+      world_.Take(Tell(words_.takes, "takes", act.person, -1, act.object, -1), act.person,
+                  act.object);
     } else if (chosen(manners_.drop, drops)) {
       const Act act = random_.Pick(drops);
       lies_[act.object] = at_[act.person];
-      world_.Drop(Tell(words_.drops, act.person, -1, act.object, -1), act.person, act.object);
+      world_.Drop(Tell(words_.drops, "drops", act.person, -1, act.object, -1), act.person,
+                  act.object);
     } else if (chosen(manners_.give, gives)) {
       const Act act = random_.Pick(gives);
-      world_.Give(Tell(words_.gives, act.person, -1, act.object, act.other), act.person, act.object,
-                  act.other);
+      world_.Give(Tell(words_.gives, "gives", act.person, -1, act.object, act.other), act.person,
+                  act.object, act.other);
     } else {
       const int person = Pick(cast_.people);
       int place = Pick(cast_.places);
       while (place == at_[person]) place = Pick(cast_.places);
       at_[person] = place;
-      world_.Move(Tell(words_.moves, person, place, -1, -1), person, place);
+      world_.Move(Tell(words_.moves, "moves", person, place, -1, -1), person, place);
     }
   }
 
-  Question Make(const Words& words, Slots slots, const std::string& answer,
+  // About what the first slot names.
+  Question Make(const Words& words, absl::string_view rule, Slots slots, const std::string& answer,
                 const std::vector<int>& facts) {
-    Question question{.text = Fill(random_, PickFrom(random_, split_, words), slots),
+    Question question{.text = Word(words, rule, slots),
                       .answer = answer,
                       .after_fact = Told(),
-                      .until_fact = Told()};
+                      .until_fact = Told(),
+                      .subject = std::string(slots.begin()->second),
+                      .relation = std::string(rule)};
     for (const int fact : facts) question.evidence.push_back(WholeFact(episode_, fact));
     return question;
   }
@@ -201,7 +231,7 @@ class Story {
       for (int person = 0; person < static_cast<int>(cast_.people.size()); ++person) {
         const auto answer = world_.PlaceOf(person);
         if (!answer.has_value()) continue;
-        known.push_back(Make(words_.where_person, {{"p", cast_.people[person]}},
+        known.push_back(Make(words_.where_person, "where_person", {{"p", cast_.people[person]}},
                              cast_.places[answer->id], answer->facts));
       }
     } else if (kind_ == 5) {
@@ -211,7 +241,7 @@ class Story {
         if (kind_ == 2) {
           const auto answer = world_.PlaceOfObject(object);
           if (!answer.has_value()) continue;
-          known.push_back(Make(words_.where_object, {{"o", cast_.objects[object]}},
+          known.push_back(Make(words_.where_object, "where_object", {{"o", cast_.objects[object]}},
                                cast_.places[answer->id], answer->facts));
         } else if (const auto places = world_.PlacesWithBefore(object); !places.empty()) {
           AddBefore(object, places, known);
@@ -227,7 +257,7 @@ class Story {
     const int place = random_.Chance(0.75) ? now : random_.Pick(places);
     const auto answer = world_.PlaceBefore(object, place);
     if (!answer.has_value()) return;
-    known.push_back(Make(words_.where_before,
+    known.push_back(Make(words_.where_before, "where_before",
                          {{"o", cast_.objects[object]}, {"l", cast_.places[place]}},
                          cast_.places[answer->id], answer->facts));
   }
@@ -266,24 +296,25 @@ class Story {
     const Slots slots = {{"p", giver}, {"q", receiver}, {"o", object}};
     switch (form) {
       case 0:
-        known.push_back(Make(words_.what_given, slots, object, facts));
+        known.push_back(Make(words_.what_given, "what_given", slots, object, facts));
         return;
       case 1:
-        known.push_back(Make(words_.who_gave_to, slots, giver, facts));
+        known.push_back(Make(words_.who_gave_to, "who_gave_to", slots, giver, facts));
         return;
       case 2:
-        known.push_back(Make(words_.to_whom, slots, receiver, facts));
+        known.push_back(Make(words_.to_whom, "to_whom", slots, receiver, facts));
         return;
       case 3:
-        known.push_back(Make(words_.who_gave, slots, giver, facts));
+        known.push_back(Make(words_.who_gave, "who_gave", slots, giver, facts));
         return;
       default:
-        known.push_back(Make(words_.who_received, slots, receiver, facts));
+        known.push_back(Make(words_.who_received, "who_received", slots, receiver, facts));
     }
   }
 
   Random& random_;
   const Split split_;
+  const Grammar& grammar_;
   const StoryOptions& options_;
   const int kind_;
   const StoryWords& words_;
@@ -295,10 +326,12 @@ class Story {
 };
 
 // A map whose places stand on a grid, so that each has at most one neighbour on a side.
-Episode MakeMap(Random& random, Split split, const StoryOptions& options) {
+Episode MakeMap(const Source& from, const StoryOptions& options) {
+  Random& random = from.random;
   constexpr std::array<std::pair<int, int>, 4> kSteps = {{{0, 1}, {0, -1}, {-1, 0}, {1, 0}}};
-  const SideWords& words = options.babi_words ? BabiSideWords() : PickOwnSideWords(random, split);
-  Cast cast = options.babi_words ? BabiCast(random, 4) : MakeCast(random, split);
+  const SideWords& words =
+      options.babi_words ? BabiSideWords() : PickOwnSideWords(random, from.split);
+  Cast cast = options.babi_words ? BabiCast(random, 4) : MakeCast(from);
   if (options.babi_words) cast.places.resize(3);
 
   struct Relation {
@@ -347,12 +380,12 @@ Episode MakeMap(Random& random, Split split, const StoryOptions& options) {
 
 }  // namespace
 
-Episode MakeStory(Random& random, Split split, const StoryOptions& options) {
-  const int kind = options.kind > 0 ? options.kind : static_cast<int>(random.Between(1, 5));
-  if (kind == 4) return MakeMap(random, split, options);
+Episode MakeStory(const Source& from, const StoryOptions& options) {
+  const int kind = options.kind > 0 ? options.kind : static_cast<int>(from.random.Between(1, 5));
+  if (kind == 4) return MakeMap(from, options);
   StoryOptions longer = options;
   for (;;) {
-    Episode episode = Story(random, split, longer, kind).Make();
+    Episode episode = Story(from, longer, kind).Make();
     if (!episode.questions.empty()) return episode;
     if (longer.num_facts > 0) longer.num_facts += 2;
   }

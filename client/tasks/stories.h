@@ -5,7 +5,7 @@
 #pragma once
 
 #include "client/tasks/episode.h"
-#include "client/tasks/random.h"
+#include "client/tasks/lexicon.h"
 
 namespace rasq::tasks {
 
@@ -17,6 +17,6 @@ struct StoryOptions {
   bool ask_at_end = false;
 };
 
-Episode MakeStory(Random& random, Split split, const StoryOptions& options);
+Episode MakeStory(const Source& from, const StoryOptions& options);
 
 }  // namespace rasq::tasks

@@ -1,8 +1,12 @@
 #include "client/tasks/story_words.h"
 
+#include <algorithm>
 #include <set>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "client/tasks/names.h"
+#include "client/tasks/open_classes.h"
 
 namespace rasq::tasks {
 namespace {
@@ -111,6 +115,7 @@ const SideWords kBabiSides = {
     .what_is_there = {"what is {s} the {b}?"},
     .of_what = {"what is the {a} {s}?"},
 };
+// The third is held out, and its wordings with it.
 const std::vector<SideWords> kOwnSides = {
     {.sides = {"north of", "south of", "west of", "east of"},
      .facts = {"the {a} lies {s} the {b}.", "<{s}> the {b} is the {a}.",
@@ -132,6 +137,26 @@ const std::vector<SideWords> kOwnSides = {
      .facts = {"the {a} is {s} the {b}.", "<{s}> the {b} comes the {a}."},
      .what_is_there = {"what is {s} the {b}?", "what comes {s} the {b}?"},
      .of_what = {"the {a} is {s} what?"}},
+    {.sides = {"to the north of", "to the south of", "to the west of", "to the east of"},
+     .facts = {"the {a} can be found {s} the {b}.", "just {s} the {b} we see the {a}.",
+               "on the map the {a} is {s} the {b}.", "{s} the {b}, they say, is the {a}.",
+               "whoever goes {s} the {b} comes to the {a}."},
+     .what_is_there = {"what can be found {s} the {b}?", "name what is {s} the {b}.",
+                       "{s} the {b} is what?", "which place does one find {s} the {b}?"},
+     .of_what = {"the {a} can be found {s} what?", "name what the {a} is {s}.",
+                 "{s} what is the {a}?"}},
+    {.sides = {"on top of", "underneath", "left of", "right of"},
+     .facts = {"the {a} was put {s} the {b}.", "the {a} rests {s} the {b}.",
+               "look {s} the {b} and you see the {a}.", "somebody placed the {a} {s} the {b}.",
+               "the place of the {a} is {s} the {b}."},
+     .what_is_there = {"what rests {s} the {b}?", "what do you see {s} the {b}?",
+                       "tell me what is {s} the {b}."},
+     .of_what = {"the {a} rests {s} what?", "tell me what the {a} is {s}."}},
+    {.sides = {"earlier than", "later than", "cheaper than", "dearer than"},
+     .facts = {"the {a} is {s} the {b}.", "we know that the {a} was {s} the {b}.",
+               "the {a} turned out {s} the {b}.", "compared with the {b}, the {a} is {s} it."},
+     .what_is_there = {"what is {s} the {b}?", "which one turned out {s} the {b}?"},
+     .of_what = {"the {a} is {s} what?", "than what is the {a} known to be, if {s}?"}},
 };
 
 const Words kPlaces = {
@@ -172,7 +197,10 @@ const StoryWords& OwnStoryWords() { return kOwn; }
 const SideWords& BabiSideWords() { return kBabiSides; }
 
 const SideWords& PickOwnSideWords(Random& random, Split split) {
-  return PickFrom(random, split, kOwnSides);
+  constexpr size_t kHeldOutSides = 2;
+  if (split == Split::kHeldOut) return kOwnSides[kHeldOutSides];
+  const auto index = static_cast<size_t>(random.Below(static_cast<int64_t>(kOwnSides.size()) - 1));
+  return kOwnSides[index < kHeldOutSides ? index : index + 1];
 }
 
 Cast BabiCast(Random& random, int kind) {
@@ -187,16 +215,44 @@ Cast BabiCast(Random& random, int kind) {
   return cast;
 }
 
-Cast MakeCast(Random& random, Split split) {
-  Cast cast;
-  std::set<std::string> used;
+// Half of the casts are of listed people, places and things, the others of open ones, where no name
+// is a part of another: who "Benick" is must be clear beside "Old Benick".
+Cast MakeCast(const Source& from) {
+  Random& random = from.random;
+  const bool listed = random.Chance(0.5);
   const int64_t num_people = random.Between(2, 7);
-  for (int64_t i = 0; i < num_people; ++i) {
-    cast.people.push_back(MakeFresh(used, [&] { return MakeFirstName(random, split); }));
+  const int64_t num_places = random.Between(4, 8), num_objects = random.Between(2, 6);
+  Cast cast;
+  if (listed) {
+    std::set<std::string> used;
+    for (int64_t i = 0; i < num_people; ++i) {
+      cast.people.push_back(MakeFresh(used, [&] { return MakeFirstName(random, from.split); }));
+    }
+    cast.places = PickSome(random, from.split, kPlaces, num_places);
+    cast.objects = PickSome(random, from.split, kObjects, num_objects);
+    return cast;
   }
-  cast.places = PickSome(random, split, kPlaces, random.Between(4, 8));
-  cast.objects = PickSome(random, split, kObjects, random.Between(2, 6));
+  std::vector<std::string> all;
+  const auto make_some = [&](int64_t count, auto make) {
+    std::vector<std::string> some;
+    while (static_cast<int64_t>(some.size()) < count) {
+      std::string name = make();
+      if (std::any_of(all.begin(), all.end(), [&](const std::string& other) {
+            return absl::StrContains(other, name) || absl::StrContains(name, other);
+          })) {
+        continue;
+      }
+      all.push_back(name);
+      some.push_back(std::move(name));
+    }
+    return some;
+  };
+  cast.people = make_some(num_people, [&] { return MakeOpenPerson(from); });
+  cast.places = make_some(num_places, [&] { return MakeThing(from); });
+  cast.objects = make_some(num_objects, [&] { return MakeThing(from); });
   return cast;
 }
+
+std::vector<const Words*> StoryLists() { return {&kPlaces, &kObjects}; }
 
 }  // namespace rasq::tasks

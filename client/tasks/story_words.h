@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "client/tasks/episode.h"
+#include "client/tasks/grammar.h"
+#include "client/tasks/lexicon.h"
 #include "client/tasks/random.h"
 #include "client/tasks/wording.h"
 
@@ -20,6 +22,9 @@ struct StoryWords {
 };
 const StoryWords& BabiStoryWords();
 const StoryWords& OwnStoryWords();
+// Other wordings of the same, put together anew each time, by rules that are named as the lists of
+// StoryWords are. The splits' share no template.
+const Grammar& StoryGrammar(Split split);
 
 // Relations of places: {a} is on a side of {b}. Opposites are neighbours: 0 and 1, 2 and 3.
 struct SideWords {
@@ -36,6 +41,9 @@ struct Cast {
   std::vector<std::string> people, places, objects;
 };
 Cast BabiCast(Random& random, int kind);
-Cast MakeCast(Random& random, Split split);
+Cast MakeCast(const Source& from);
+
+// The lists of places and objects.
+std::vector<const Words*> StoryLists();
 
 }  // namespace rasq::tasks

@@ -10,14 +10,28 @@
 namespace rasq::tasks {
 namespace {
 
+constexpr double kMainFrameShare = 0.75;  // in training
 constexpr Frame kMainFrame = {"\nQuestion: ", "\nAnswer:", "\n"};
-constexpr std::array<Frame, 7> kOtherFrames = {{{"\nQ: ", "\nA:", "\n"},
-                                                {"\n\nQuestion: ", "\n\nAnswer:", "\n\n"},
-                                                {"\nUser: ", "\nAssistant:", "\n"},
-                                                {"\n", "\nAnswer:", "\n"},
-                                                {"\nquestion: ", " answer:", "\n"},
-                                                {"\n[question] ", "\n[answer]", "\n"},
-                                                {"\nReader: ", "\nReply:", "\n"}}};
+constexpr std::array<Frame, 20> kOtherFrames = {{{"\nQ: ", "\nA:", "\n"},
+                                                 {"\n\nQuestion: ", "\n\nAnswer:", "\n\n"},
+                                                 {"\nUser: ", "\nAssistant:", "\n"},
+                                                 {"\n", "\nAnswer:", "\n"},
+                                                 {"\nquestion: ", " answer:", "\n"},
+                                                 {"\n[question] ", "\n[answer]", "\n"},
+                                                 {"\nReader: ", "\nReply:", "\n"},
+                                                 {"\n\nQ: ", " A:", "\n"},
+                                                 {"\n", "", "\n"},
+                                                 {" ", "", "."},
+                                                 {"\n- ", "\n-", "\n"},
+                                                 {"\nHuman: ", "\n\nAI:", "\n\n"},
+                                                 {"\n> ", "\n", "\n"},
+                                                 {"\nQUESTION: ", "\nANSWER:", "\n"},
+                                                 {"\n### Question\n", "\n### Answer\n", "\n"},
+                                                 {"\n\"", "\" -", "\n"},
+                                                 {"\nAsk: ", "\nSay:", "\n"},
+                                                 {"\nQuestion: ", " Answer:", "\n"},
+                                                 {"\nTask: ", "\nResult:", "\n"},
+                                                 {"\nAnswer the question: ", "\nAnswer:", "\n"}}};
 
 }  // namespace
 
@@ -39,33 +53,34 @@ absl::string_view TaskName(Task task) {
   return "";
 }
 
-Episode MakeEpisode(Task task, Random& random, Split split, int num_facts) {
+Episode MakeEpisode(Task task, const Source& from, int num_facts) {
   switch (task) {
     case Task::kKeyValues:
-      return MakeKeyValues(random, split, num_facts);
+      return MakeKeyValues(from, num_facts);
     case Task::kPeople:
-      return MakePeople(random, split, num_facts);
+      return MakePeople(from, num_facts);
     case Task::kNews:
-      return MakeNews(random, split, num_facts);
+      return MakeNews(from, num_facts);
     case Task::kVariableChains:
-      return MakeVariableChains(random, split, num_facts);
+      return MakeVariableChains(from, num_facts);
     case Task::kDialogue:
-      return MakeDialogue(random, split, num_facts);
+      return MakeDialogue(from, num_facts);
     case Task::kStories:
       break;
   }
   // Chosen one after another: arguments have no order of evaluation.
+  Random& random = from.random;
   StoryOptions options;
   options.babi_words = random.Chance(0.5);
   options.ask_at_end = random.Chance(0.5);
   if (random.Chance(options.babi_words ? 0.3 : 0.5)) options.num_facts = num_facts;
-  return MakeStory(random, split, options);
+  return MakeStory(from, options);
 }
 
 Frame MainFrame() { return kMainFrame; }
 
 Frame PickFrame(Random& random, Split split) {
-  if (split == Split::kHeldOut || random.Chance(0.85)) return kMainFrame;
+  if (split == Split::kHeldOut || random.Chance(kMainFrameShare)) return kMainFrame;
   return random.Pick(kOtherFrames);
 }
 

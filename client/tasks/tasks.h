@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "client/tasks/episode.h"
+#include "client/tasks/lexicon.h"
 #include "client/tasks/random.h"
 
 namespace rasq::tasks {
@@ -16,9 +17,9 @@ inline constexpr std::array<Task, 6> kTasks = {Task::kKeyValues, Task::kPeople,
                                                Task::kDialogue,  Task::kStories};
 absl::string_view TaskName(Task task);
 
-// An episode of about `num_facts` > 0 facts, the same for the same state of `random`. Stories may
-// be in bAbI's words and lengths, whatever `num_facts` is.
-Episode MakeEpisode(Task task, Random& random, Split split, int num_facts);
+// An episode of about `num_facts` > 0 facts, the same for the same state of `from.random` and the
+// same lexicon. Stories may be in bAbI's words and lengths, whatever `num_facts` is.
+Episode MakeEpisode(Task task, const Source& from, int num_facts);
 
 // What stands around a question and behind its answer: opening + question + closing, and
 // " " + answer + end.

@@ -203,6 +203,10 @@ std::string MakePrice(Random& random) {
 const Words& Adjectives() { return kAdjectives; }
 const Words& Nouns() { return kNouns; }
 const Words& Months() { return kMonths; }
+std::vector<const Words*> ValueLists() {
+  return {&kAdjectives, &kNouns,   &kColours,     &kFoods,     &kDrinks, &kAnimals,
+          &kJobs,       &kHobbies, &kInstruments, &kLanguages, &kSports, &kWeather};
+}
 
 std::string MakeValue(Random& random, Split split, ValueKind kind) {
   const auto listed = [&](const Words& words) {

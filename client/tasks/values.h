@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "client/tasks/episode.h"
 #include "client/tasks/random.h"
@@ -38,5 +39,7 @@ std::string MakeValue(Random& random, Split split, ValueKind kind);
 const Words& Adjectives();
 const Words& Nouns();
 const Words& Months();
+// All lists here but of months and times.
+std::vector<const Words*> ValueLists();
 
 }  // namespace rasq::tasks

@@ -6,7 +6,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/tasks/grammar.h"
 #include "client/tasks/names.h"
+#include "client/tasks/open_classes.h"
+#include "client/tasks/statements.h"
 #include "client/tasks/values.h"
 #include "client/tasks/wording.h"
 
@@ -126,6 +129,144 @@ std::string MakeName(Random& random, Split split, Naming naming) {
   return "";
 }
 
+// Notations put together anew for each episode. {s} is a mark before every name, of one kind.
+const Grammar kTrainingChains = {
+    {"mark", {"", "", "", "$", "%", "&", "#", "_", "var ", "VAR ", "x.", "self.", "reg "}},
+    {"let",
+     {"", "", "", "let ", "set ", "const ", "def ", "var ", "let us say ", "put ", "local "}},
+    {"gets",
+     {" = ", " = ", ":=", " := ", "=", ": ", " is ", " == ", " gets ", " holds ", " equals ",
+      " becomes ", " takes ", " stands for ", " denotes "}},
+    {"end", {"", ";", ".", ",", ""}},
+    {"ask",
+     {"what is {s}{x}?", "what is the value of {s}{x}?", "~{s}{x} = ?", "the value of {s}{x} is",
+      "which value <has|holds|carries> {s}{x}?", "evaluate {s}{x}.", "resolve {s}{x}.", "~{s}{x}?",
+      "what does {s}{x} come to?", "what number or word is behind {s}{x}?",
+      "follow {s}{x} to its end.", "after all of this, what is {s}{x}?", "~print {s}{x}",
+      "~echo({s}{x})", "~return {s}{x};", "to what does {s}{x} refer in the end?",
+      "what would {s}{x} print?", "give the value of {s}{x}."}},
+    {"ask_all",
+     {"which names have the value {v}?", "list all that equal {v}.", "what is set to {v}?",
+      "all names that come to {v}:", "who has {v}, directly or by another?"}},
+    // Of prose: {x} has the {w} that {y} has.
+    {"same",
+     {"{x} has the same {w} as {y}@stop", "the {w} of {x} is that of {y}@stop",
+      "the {w} of {x} is also the {w} of {y}@stop", "{x} took over the {w} of {y}@stop",
+      "{x} shares {y}'s {w}@stop", "in {w}, {x} follows {y}@stop", "~{x}: {w} as for {y}",
+      "whatever the {w} of {y} is, {x} has it too@stop", "{x} was given the {w} of {y}@stop",
+      "{y} and {x} have one and the same {w}@stop", "for the {w} of {x}, see {y}@stop",
+      "as {w}, {x} uses what {y} uses@stop", "{x} copied the {w} of {y}@stop",
+      "as with {y}, so with {x}: one {w}@stop", "~{x} / {w} / same as {y}",
+      "the {w} of {x} does not differ from that of {y}@stop", "ask {y} for the {w} of {x}@stop"}},
+    {"same_all",
+     {"which of them have {v} as {w}?", "whose {w} is {v}? Name all.",
+      "all with the {w} {v}:", "list whatever has the {w} {v}."}},
+    {"stop", {".", ".", ".", ".", "!", ";", ""}},
+};
+const Grammar kHeldOutChains = {
+    {"same",
+     {"no difference between {x} and {y} where the {w} is concerned.",
+      "{x} simply goes along with {y} in matters of {w}.",
+      "look no further than {y} if you care about {x} and its {w}."}},
+    {"same_all", {"where does one come across {v} in the {w} field?"}},
+};
+
+constexpr double kListedStyles = 0.25;
+constexpr double kHeldOutListed = 0.6;  // of an evaluation, whose lists are its old half
+
+// How this episode writes it all down.
+class Notation {
+ public:
+  explicit Notation(const Source& from) : from_(from), random_(from.random) {
+    if (random_.Chance(from.training() ? kListedStyles : kHeldOutListed)) {
+      style_ = &PickFrom(random_, from.split, kStyles);
+      naming_ = style_->naming;
+      return;
+    }
+    prose_ = !from.training() || random_.Chance(0.5);
+    form_ = PickWideForm(random_);
+    if (prose_) {
+      relation_ = MakeOpenRelation(from_);
+      naming_ = random_.Chance(0.5) ? Naming::kThings : Naming::kPeople;
+      return;
+    }
+    naming_ = random_.Chance(0.5) ? Naming::kLetters : Naming::kWords;
+    mark_ = kTrainingChains.SayPattern(random_, "~@mark", {});
+    const std::string let = kTrainingChains.SayPattern(random_, "~@let", {});
+    const std::string gets = kTrainingChains.SayPattern(random_, "~@gets", {});
+    const std::string end = kTrainingChains.SayPattern(random_, "~@end", {});
+    constexpr absl::string_view kReferences[] = {
+        "{s}{y}",          "{s}{y}",         "{s}{y}",        "({s}{y})",
+        "value of {s}{y}", "copy of {s}{y}", "same as {s}{y}"};
+    const absl::string_view reference = random_.Pick(kReferences);
+    if (random_.Chance(0.2)) {
+      constexpr absl::string_view kArrows[] = {" -> ",      " => ",  " into ",
+                                               " goes to ", " --> ", " to "};
+      const absl::string_view arrow = random_.Pick(kArrows);
+      first_ = absl::StrCat("~{v}", arrow, "{s}{x}", end);
+      next_ = absl::StrCat("~", reference, arrow, "{s}{x}", end);
+    } else {
+      first_ = absl::StrCat("~", let, "{s}{x}", gets, "{v}", end);
+      next_ = absl::StrCat("~", let, "{s}{x}", gets, reference, end);
+    }
+  }
+
+  std::string MakeName() {
+    if (naming_ == Naming::kPeople && prose_) return MakeOpenPerson(from_);
+    if (naming_ == Naming::kThings && prose_) return MakeOpenKey(from_);
+    if (naming_ == Naming::kWords && style_ == nullptr && random_.Chance(0.4)) {
+      return Concat(
+          {from_.Word(WordClass::kNoun), random_.Chance(0.5) ? "_" : "",
+           random_.Chance(0.5) ? from_.Word(WordClass::kNoun) : from_.Word(WordClass::kAdjective)});
+    }
+    return tasks::MakeName(random_, from_.split, naming_);
+  }
+  std::string MakeLast() {
+    return style_ != nullptr ? MakeValue(random_, from_.split, ValueKind::kDigits)
+                             : MakeFormed(from_, form_);
+  }
+
+  std::string First(absl::string_view name, absl::string_view value, absl::string_view denied) {
+    if (prose_) {
+      return Say(from_, "fact",
+                 {.subject = name, .relation = relation_, .value = value, .old_value = denied});
+    }
+    return Written(style_ != nullptr ? random_.Pick(style_->first) : first_, name, "", value);
+  }
+  std::string Next(absl::string_view name, absl::string_view from_name) {
+    if (prose_) {
+      return Chains().Say(random_, "same", {{"x", name}, {"y", from_name}, {"w", relation_}});
+    }
+    return Written(style_ != nullptr ? random_.Pick(style_->next) : next_, name, from_name, "");
+  }
+  std::string Ask(absl::string_view name) {
+    if (prose_) return Say(from_, "question", {.subject = name, .relation = relation_});
+    if (style_ != nullptr) return Written(random_.Pick(style_->questions), name, "", "");
+    return kTrainingChains.Say(random_, "ask", {{"s", mark_}, {"x", name}});
+  }
+  std::string AskAll(absl::string_view value) {
+    if (prose_) return Chains().Say(random_, "same_all", {{"w", relation_}, {"v", value}});
+    if (style_ != nullptr) return Written(random_.Pick(style_->all), "", "", value);
+    return kTrainingChains.Say(random_, "ask_all", {{"v", value}});
+  }
+
+ private:
+  const Grammar& Chains() const { return from_.training() ? kTrainingChains : kHeldOutChains; }
+  std::string Written(absl::string_view pattern, absl::string_view name,
+                      absl::string_view from_name, absl::string_view value) {
+    return Fill(random_, pattern, {{"s", mark_}, {"x", name}, {"y", from_name}, {"v", value}});
+  }
+
+  const Source& from_;
+  Random& random_;
+  const Style* style_ = nullptr;  // if it is a listed one
+  bool prose_ = false;
+  Naming naming_ = Naming::kLetters;
+  ValueForm form_;
+  std::string relation_;             // of prose
+  std::string mark_, first_, next_;  // of code
+};
+
 struct Chain {
   std::string value;
   std::vector<std::string> names;
@@ -134,29 +275,37 @@ struct Chain {
 
 }  // namespace
 
-Episode MakeVariableChains(Random& random, Split split, int num_facts) {
-  const Style& style = PickFrom(random, split, kStyles);
+Episode MakeVariableChains(const Source& from, int num_facts) {
+  Random& random = from.random;
+  Notation notation(from);
   const int64_t longest = random.Between(2, 5);
   std::vector<Chain> chains;
   std::vector<size_t> order;  // which chain the next fact goes on with
-  std::set<std::string> values, names;
+  std::set<std::string> used;
   while (static_cast<int>(order.size()) < num_facts) {
     order.insert(order.end(), random.Between(1, longest), chains.size());
     chains.push_back(
-        {.value = MakeFresh(values, [&] { return MakeValue(random, split, ValueKind::kDigits); })});
+        {.value = MakeFresh(used, [&] { return notation.MakeLast(); }), .names = {}, .facts = {}});
   }
   order.resize(num_facts);
   if (random.Chance(0.5)) random.Shuffle(order);
 
   Episode episode;
-  const auto make_name = [&] { return MakeName(random, split, style.naming); };
   for (int fact = 0; fact < num_facts; ++fact) {
     Chain& chain = chains[order[fact]];
-    const std::string name = MakeFresh(names, make_name);
-    const std::string from = chain.names.empty() ? "" : chain.names.back();
-    episode.facts.push_back(Fill(random,
-                                 random.Pick(chain.names.empty() ? style.first : style.next),
-                                 {{"x", name}, {"y", from}, {"v", chain.value}}));
+    const std::string name = MakeFresh(used, [&] { return notation.MakeName(); });
+    if (chain.names.empty()) {
+      std::string denied = notation.MakeLast();
+      while (denied == chain.value) denied = notation.MakeLast();
+      episode.facts.push_back(notation.First(name, chain.value, denied));
+    } else {
+      episode.facts.push_back(notation.Next(name, chain.names.back()));
+    }
+    // The relation of each link is one and the same.
+    episode.statements.push_back({.fact = fact,
+                                  .subject = name,
+                                  .relation = chain.names.empty() ? "value" : "as",
+                                  .value = chain.names.empty() ? chain.value : chain.names.back()});
     chain.names.push_back(name);
     chain.facts.push_back(fact);
   }
@@ -171,10 +320,10 @@ Episode MakeVariableChains(Random& random, Split split, int num_facts) {
       episode.questions.push_back(std::move(question));
     };
     const size_t last = random.Below(static_cast<int64_t>(chain.names.size()));
-    ask(last, Fill(random, random.Pick(style.questions), {{"x", chain.names[last]}}), chain.value);
+    ask(last, notation.Ask(chain.names[last]), chain.value);
+    episode.questions.back().subject = chain.names[last];
     if (chain.names.size() > 1 && random.Chance(0.2)) {
-      ask(chain.names.size() - 1, Fill(random, random.Pick(style.all), {{"v", chain.value}}),
-          JoinList(chain.names));
+      ask(chain.names.size() - 1, notation.AskAll(chain.value), JoinList(chain.names));
     }
   }
   random.Shuffle(episode.questions);

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "client/tasks/episode.h"
-#include "client/tasks/random.h"
+#include "client/tasks/lexicon.h"
 
 namespace rasq::tasks {
 
 // `num_facts` > 0.
-Episode MakeVariableChains(Random& random, Split split, int num_facts);
+Episode MakeVariableChains(const Source& from, int num_facts);
 
 }  // namespace rasq::tasks

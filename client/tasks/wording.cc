@@ -74,6 +74,16 @@ std::string WithArticle(absl::string_view noun) {
   return absl::StrCat(vowel ? "an " : "a ", noun);
 }
 
+std::string Plural(absl::string_view noun) {
+  const auto ends = [&](absl::string_view end) { return absl::EndsWith(noun, end); };
+  const bool vowel_y = ends("ay") || ends("ey") || ends("oy") || ends("uy");
+  if (ends("y") && !vowel_y) return absl::StrCat(noun.substr(0, noun.size() - 1), "ies");
+  if (ends("s") || ends("x") || ends("z") || ends("ch") || ends("sh")) {
+    return absl::StrCat(noun, "es");
+  }
+  return absl::StrCat(noun, "s");
+}
+
 std::string JoinList(const std::vector<std::string>& items) {
   std::string text;
   for (size_t i = 0; i < items.size(); ++i) {

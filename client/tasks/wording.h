@@ -51,6 +51,8 @@ std::string Concat(std::initializer_list<absl::AlphaNum> parts);
 
 // "a" or "an", and the word.
 std::string WithArticle(absl::string_view noun);
+// "gauges", "entries", "switches".
+std::string Plural(absl::string_view noun);
 // "x", "x and y", "x, y and z".
 std::string JoinList(const std::vector<std::string>& items);
 

@@ -121,7 +121,7 @@ TEST(BabiFilesTest, ReadsFoldersBySplitAndJsonLines) {
                 ReadBabi(path, Split::kTraining)->at(5).size(),
             300u);
   WriteFile(path, R"({"task": "qa1", "story_id": "s"})");
-  const Split split = tasks::InSplit(Split::kHeldOut, "s") ? Split::kHeldOut : Split::kTraining;
+  const Split split = tasks::StoryInSplit(Split::kHeldOut, "s") ? Split::kHeldOut : Split::kTraining;
   EXPECT_TRUE(absl::StrContains(ReadBabi(path, split).status().message(), ":1: lines"));
 }
 

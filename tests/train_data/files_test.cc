@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -87,6 +88,22 @@ TEST(DocumentsTest, AboutOneOfTwentyIsHeldOut) {
   EXPECT_NEAR(held_out, 500, 100);
 }
 
+// bAbI's ids count up, in files of a few hundred stories as of some thousands.
+TEST(DocumentsTest, OfEachFileOfStoriesAboutOneOfTwentyIsHeldOut) {
+  constexpr int kStories = 2000;
+  for (int task = 1; task <= 20; ++task) {
+    int held_out = 0;
+    for (int i = 0; i < kStories; ++i) {
+      const std::string id = absl::StrCat("qa", task, "-train-", i);
+      EXPECT_NE(tasks::StoryInSplit(Split::kHeldOut, id),
+                tasks::StoryInSplit(Split::kTraining, id));
+      held_out += tasks::StoryInSplit(Split::kHeldOut, id) ? 1 : 0;
+    }
+    // 100 are expected; of a fair hash the deviation is sqrt(2000 * 0.05 * 0.95) = 9.7.
+    EXPECT_NEAR(held_out, 100, 5 * 9.7) << task;
+  }
+}
+
 TEST_F(FilesTest, ACorpusIsTheTokensOfItsDocuments) {
   const auto tokenizer = Tokenizer::Load(RASQ_SOURCE_DIR "/models/default");
   ASSERT_TRUE(tokenizer.ok());
@@ -110,6 +127,27 @@ TEST_F(FilesTest, ACorpusIsTheTokensOfItsDocuments) {
   EXPECT_EQ(static_cast<int64_t>(slice.size()), 2 * corpus.num_tokens());
 }
 
+TEST(CorpusTest, NoTokenOfASliceComesTwice) {
+  std::string text;
+  for (char c = '!'; c <= '~'; ++c) text += c;
+  const auto bytes = Tokenizer::OfBytes();
+  const Corpus corpus = Corpus::FromDocuments({{.id = "a", .text = text}}, *bytes, 1);
+  int pieces = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    tasks::Random random(seed);
+    std::vector<int32_t> slice;
+    corpus.AppendSlice(random, corpus.num_tokens() - 3, slice);
+    ASSERT_EQ(static_cast<int64_t>(slice.size()), corpus.num_tokens() - 3);
+    const std::set<int32_t> different(slice.begin(), slice.end());
+    EXPECT_EQ(different.size(), slice.size());
+    // In one piece only the end of the text is followed by what does not follow there.
+    int cuts = 0;
+    for (size_t i = 1; i < slice.size(); ++i) cuts += slice[i] != slice[i - 1] + 1 ? 1 : 0;
+    pieces += cuts > 1 ? 1 : 0;
+  }
+  EXPECT_NEAR(pieces, 200 * 0.3, 30);
+}
+
 TEST_F(FilesTest, ACorpusNeedsText) {
   const auto tokenizer = Tokenizer::OfBytes();
   const std::string path = Write("a.txt", "");
@@ -124,7 +162,8 @@ constexpr absl::string_view kStory =
 
 TEST_F(FilesTest, ReadsBabi) {
   const std::string path = Write("babi.jsonl", absl::StrCat(kStory, "\n\n", kStory, "\n"));
-  const Split split = InSplit(Split::kTraining, "s-0") ? Split::kTraining : Split::kHeldOut;
+  const Split split =
+      tasks::StoryInSplit(Split::kTraining, "s-0") ? Split::kTraining : Split::kHeldOut;
   const auto stories = ReadBabi(path, split);
   ASSERT_TRUE(stories.ok()) << stories.status();
   ASSERT_EQ(stories->size(), 2u);
@@ -212,6 +251,15 @@ TEST_F(FilesTest, ReadsDialogues) {
   EXPECT_TRUE(absl::StrContains(dialogue.questions[0].text, "to city"));
   EXPECT_EQ(dialogue.questions[0].evidence[0].fact, 1);  // the last that says so
   EXPECT_EQ(dialogue.questions[0].after_fact, 3);
+  // Meetings have turns alone.
+  const std::string meetings =
+      Write("m.jsonl", absl::StrCat(R"({"id": "d0", "turns": []})", "\n", R"({"id": "d1", )",
+                                    R"("turns": [{"speaker": "A", "text": "B"}]})"));
+  for (const Split split : {Split::kTraining, Split::kHeldOut}) {
+    const auto none = ReadSlotDialogues(meetings, split);
+    ASSERT_TRUE(none.ok()) << none.status();
+    EXPECT_TRUE(none->empty());
+  }
   const auto text = ReadDialogueText(path, Split::kTraining);
   ASSERT_TRUE(text.ok());
   EXPECT_TRUE(absl::StartsWith((*text)[0].text, "USER: To Bern, please.\nSYSTEM: Bern"));

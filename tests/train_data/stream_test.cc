@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "train/data/stream_layout.h"
@@ -202,6 +203,8 @@ TEST_P(EveryStreamTest, IsWellFormed) {
         if (said.find(',') == std::string::npos && said.find(" and ") == std::string::npos) {
           std::string value = said.substr(1, said.find('\n') - 1);
           if (absl::StartsWith(value, "the ")) value = value.substr(4);  // "The" in the fact
+          if (absl::EndsWith(value, ".")) value.pop_back();              // of the frame
+          if (value == "unknown") continue;
           EXPECT_TRUE(GetParam() == kBabiStream || absl::StrContains(evidence, value))
               << evidence << " / " << said;
         }
@@ -221,6 +224,51 @@ INSTANTIATE_TEST_SUITE_P(Tasks, EveryStreamTest, ::testing::ValuesIn(AllStreams(
                          [](const auto& param) {
                            return std::string(StreamTaskName(static_cast<StreamTask>(param.param)));
                          });
+
+// Questions at all distances from their facts, the near ones as well as the far ones.
+TEST_F(StreamTest, DistancesAreOfEveryOrder) {
+  const StreamLayout layout(tokenizer_.get(), &corpus_);
+  const MixedEpisode mixed{.episode = Data().passages[0], .tasks = {kSpansStream}};
+  constexpr int kStreams = 600;
+  constexpr int64_t kTokens = 8192;
+  int near = 0, middle = 0, far = 0;
+  for (uint64_t seed = 0; seed < kStreams; ++seed) {
+    Random random(seed);
+    const auto stream = layout.LayOut(random, mixed, {.num_tokens = kTokens});
+    ASSERT_TRUE(stream.has_value());
+    const int64_t distance = stream->answers[0].begin - stream->evidence[0].positions.back();
+    near += distance < 256 ? 1 : 0;
+    middle += distance >= 256 && distance < 2048 ? 1 : 0;
+    far += distance >= 2048 ? 1 : 0;
+  }
+  // Log-uniform ones alone, 0.35 of all, give ln 256 / ln 8192 = 0.62 of them to the first, 0.23 to
+  // the second and 0.15 to the third; uniform ones are far.
+  EXPECT_GT(near, kStreams * 0.15);
+  EXPECT_GT(middle, kStreams * 0.1);
+  EXPECT_GT(far, kStreams * 0.25);
+}
+
+TEST_F(StreamTest, FactsStandInTheTextInManyWays) {
+  const StreamLayout layout(tokenizer_.get(), &corpus_);
+  const MixedEpisode mixed{.episode = Data().passages[0], .tasks = {kSpansStream}};
+  const auto ways = [&](Split split) {
+    std::set<std::string> before;
+    for (uint64_t seed = 0; seed < 300; ++seed) {
+      Random random(seed);
+      const auto stream = layout.LayOut(random, mixed, {.num_tokens = 1024, .split = split});
+      const std::string text = tokenizer_->Decode(stream->tokens);
+      const size_t fact = text.find("Storks are");
+      // What is no letter or digit before it.
+      size_t begin = fact;
+      while (begin > 0 && !absl::ascii_isalnum(text[begin - 1])) --begin;
+      before.insert(text.substr(begin, fact - begin));
+    }
+    return before.size();
+  };
+  // Of evaluations: behind a space or a line break, and what the text before ends with.
+  EXPECT_GT(ways(Split::kTraining), 12u);
+  EXPECT_LT(ways(Split::kHeldOut), 12u);
+}
 
 TEST_F(StreamTest, IsTheSameFromAllThreads) {
   const auto mixture = StreamMixture::Create(Data(), {.seed = 9});

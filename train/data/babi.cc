@@ -56,7 +56,7 @@ absl::StatusOr<std::vector<BabiStory>> ReadBabi(const std::string& path, tasks::
       reader.Bad("task", task, absl::StrCat("qa1 to qa", kNumBabiTasks));
       return reader.status();
     }
-    if (!InSplit(split, id)) return absl::OkStatus();
+    if (!tasks::StoryInSplit(split, id)) return absl::OkStatus();
     RASQ_ASSIGN_OR_RETURN(const Json* lines, FindArray(json, "lines", where));
     std::map<int64_t, int> fact_of;  // by line number
     for (const Json& line : *lines) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <iterator>
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -19,6 +20,8 @@ namespace rasq::train {
 namespace {
 
 constexpr size_t kPieceBytes = 1 << 18;
+constexpr double kSeveralPieces = 0.3;  // share of slices that are put together
+constexpr int64_t kMostPieces = 6;
 
 // What one thread tokenises at a time. A cut behind a line, before what is no space, changes no
 // token.
@@ -93,7 +96,20 @@ Corpus Corpus::FromDocuments(const std::vector<Document>& documents, const Token
 }
 
 void Corpus::AppendSlice(tasks::Random& random, int64_t count, std::vector<int32_t>& tokens) const {
-  int64_t from = random.Below(num_tokens());
+  const bool several = random.Chance(kSeveralPieces);
+  const int64_t pieces = several ? random.Between(2, kMostPieces) : 1;
+  const int64_t first = random.Below(num_tokens());
+  std::vector<int64_t> order(pieces);
+  std::iota(order.begin(), order.end(), 0);
+  random.Shuffle(order);
+  for (const int64_t piece : order) {
+    // Shares that add up to `count`, of which none is longer than the way to the next piece.
+    const int64_t begin = piece * count / pieces, end = (piece + 1) * count / pieces;
+    AppendRun((first + piece * num_tokens() / pieces) % num_tokens(), end - begin, tokens);
+  }
+}
+
+void Corpus::AppendRun(int64_t from, int64_t count, std::vector<int32_t>& tokens) const {
   while (count > 0) {
     const int64_t taken = std::min(count, num_tokens() - from);
     tokens.insert(tokens.end(), tokens_.begin() + from, tokens_.begin() + from + taken);

@@ -31,10 +31,15 @@ class Corpus {
   // Where documents begin, ascending, the first at 0.
   absl::Span<const int64_t> document_starts() const { return document_starts_; }
 
-  // Appends `count` tokens from a random place on, across documents, from the end on to the begin.
+  // Appends `count` tokens from a random place on, across documents, from the end on to the begin;
+  // or in a few pieces from places as far from each other as can be, so of several files. No token
+  // comes twice unless there are fewer than `count`.
   void AppendSlice(tasks::Random& random, int64_t count, std::vector<int32_t>& tokens) const;
 
  private:
+  // From the place `from` on, around the end.
+  void AppendRun(int64_t from, int64_t count, std::vector<int32_t>& tokens) const;
+
   std::vector<int32_t> tokens_;
   std::vector<int64_t> document_starts_;
 };

@@ -4,6 +4,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "client/tasks/dialogue_words.h"
 #include "client/tasks/wording.h"
 #include "kernels/base/status.h"
 #include "train/data/json_lines.h"
@@ -44,8 +45,13 @@ void AddQuestion(const std::string& slot, const Json& values, tasks::Random& ran
         continue;
       }
       const std::string name = absl::StrReplaceAll(slot, {{"_", " "}});
+      // Half of training's as speakers of made-up talk are asked about.
+      const bool listed = split == tasks::Split::kHeldOut || random.Chance(0.5);
       episode.questions.push_back(
-          {.text = tasks::Fill(random, tasks::PickFrom(random, split, kQuestions), {{"s", name}}),
+          {.text = listed ? tasks::Fill(random, tasks::PickFrom(random, split, kQuestions),
+                                        {{"s", name}})
+                          : tasks::DialogueGrammar(split).Say(random, "topic_question",
+                                                              {{"p", "the user"}, {"w", name}}),
            .answer = text,
            .evidence = {tasks::WholeFact(episode, static_cast<int>(turn) - 1)}});
       return;
@@ -66,7 +72,8 @@ absl::StatusOr<std::vector<tasks::Episode>> ReadSlotDialogues(const std::string&
     tasks::Episode episode;
     RASQ_ASSIGN_OR_RETURN(episode.facts, ReadTurns(json, where));
     const Json* services = reader.Find("final_slots");
-    if (services == nullptr || !services->is_object()) {
+    if (services == nullptr) return absl::OkStatus();
+    if (!services->is_object()) {
       return absl::InvalidArgumentError(absl::StrCat(where, ": final_slots is no object"));
     }
     // Slots of several services may bear one name, and then no question about it is clear.

@@ -16,11 +16,41 @@ using tasks::Random;
 constexpr int64_t kMaxAnswerTokens = 40;  // longer ones are not asked for
 constexpr int64_t kBunchTokens = 400;     // of text between facts that stand close together
 constexpr int64_t kSentenceReach = 48;    // tokens to look ahead for the end of a sentence
+// Shares of streams: facts at log-uniform distances from the end; facts that all stand in the text
+// in one other way, and each in its own.
+constexpr double kByDistance = 0.35, kOneSetting = 0.35, kManySettings = 0.2;
 
 struct TokenizedFact {
   std::vector<int32_t> tokens;
-  std::vector<size_t> ends;  // bytes up to the end of each token, less the separator's byte
+  std::vector<size_t> ends;  // bytes of the fact up to the end of each token
 };
+// What stands before and behind a fact.
+struct Setting {
+  absl::string_view before, behind;
+};
+// In the sentence's own paragraph; between paragraphs; as an entry, a quotation, a heading, a note.
+constexpr Setting kPlainSettings[] = {{" ", ""}, {"\n", ""}};
+constexpr Setting kSettings[] = {{" ", ""},
+                                 {"\n", ""},
+                                 {"\n", "\n"},
+                                 {"\n\n", "\n\n"},
+                                 {"\n- ", ""},
+                                 {"\n- ", "\n"},
+                                 {"\n* ", "\n"},
+                                 {"\n\t", "\n"},
+                                 {"\n    ", "\n"},
+                                 {"\n> ", "\n"},
+                                 {"\n# ", "\n\n"},
+                                 {"\n\nNote: ", "\n\n"},
+                                 {" (", ")"},
+                                 {" [", "]"},
+                                 {" -- ", " --"},
+                                 {"\n1. ", "\n"},
+                                 {"\n...\n", "\n...\n"},
+                                 {"\n| ", " |\n"},
+                                 {"\n\n## News\n", "\n\n"},
+                                 {"  ", " "}};
+
 struct TokenizedQuestion {
   std::vector<int32_t> question, answer;
   int64_t when;  // asked when so many facts are told
@@ -32,18 +62,23 @@ struct TokenizedQuestion {
 std::vector<int64_t> PlaceFacts(Random& random, size_t num_facts, int64_t budget, bool together) {
   const double way = random.Unit();
   int64_t low = 0, high = budget;
+  bool by_distance = false;
   if (together || way < 0.05) {
     low = high = random.Between(0, budget);  // one after another, somewhere
-  } else if (way < 0.15) {
+  } else if (way < 0.12) {
     high = std::min(budget, kBunchTokens);  // at the start: everything is asked much later
-  } else if (way < 0.22) {
+  } else if (way < 0.17) {
     low = std::max<int64_t>(0, budget - kBunchTokens);
-  } else if (way < 0.42) {
+  } else if (way < 0.3) {
     low = random.Between(0, std::max<int64_t>(0, budget - kBunchTokens));
     high = std::min(budget, low + kBunchTokens);
+  } else if (way < 0.3 + kByDistance) {
+    by_distance = true;  // as many near the end as far from it
   }
   std::vector<int64_t> places(num_facts);
-  for (int64_t& place : places) place = random.Between(low, high);
+  for (int64_t& place : places) {
+    place = by_distance ? budget - random.LogUniform(budget) : random.Between(low, high);
+  }
   std::sort(places.begin(), places.end());
   return places;
 }
@@ -109,13 +144,15 @@ class Writer {
   std::vector<int64_t> fact_starts_;
 };
 
-TokenizedFact TokenizeFact(const Tokenizer& tokenizer, absl::string_view separator,
+TokenizedFact TokenizeFact(const Tokenizer& tokenizer, const Setting& setting,
                            const std::string& text) {
-  TokenizedFact fact{.tokens = tokenizer.Encode(absl::StrCat(separator, text))};
+  TokenizedFact fact{.tokens =
+                         tokenizer.Encode(absl::StrCat(setting.before, text, setting.behind))};
   size_t end = 0;
   for (const int32_t token : fact.tokens) {
     end += tokenizer.TokenBytes(token).size();
-    fact.ends.push_back(end - separator.size());  // a first token of it alone ends at 0
+    // Tokens of what stands before alone end at 0.
+    fact.ends.push_back(std::max(end, setting.before.size()) - setting.before.size());
   }
   return fact;
 }
@@ -164,11 +201,16 @@ StreamLayout::StreamLayout(const Tokenizer* tokenizer, const Corpus* corpus)
 std::optional<TrainingStream> StreamLayout::LayOut(Random& random, const MixedEpisode& mixed,
                                                    const LayoutOptions& options) const {
   const tasks::Episode& episode = mixed.episode;
-  const absl::string_view separator = random.Chance(0.5) ? "\n" : " ";
+  const double way = random.Unit();
+  const bool training = options.split == tasks::Split::kTraining;
+  const bool many_settings = training && way < kManySettings;
+  Setting setting = training && way < kManySettings + kOneSetting ? random.Pick(kSettings)
+                                                                  : random.Pick(kPlainSettings);
   int64_t used = options.segment_tokens;  // BOS, and rounding at the end
   std::vector<TokenizedFact> facts;
   for (const std::string& fact : episode.facts) {
-    facts.push_back(TokenizeFact(*tokenizer_, separator, fact));
+    if (many_settings) setting = random.Pick(kSettings);
+    facts.push_back(TokenizeFact(*tokenizer_, setting, fact));
     used += static_cast<int64_t>(facts.back().tokens.size());
     if (used > options.num_tokens) return std::nullopt;
   }
@@ -210,6 +252,7 @@ std::optional<TrainingStream> StreamLayout::LayOut(Random& random, const MixedEp
   const bool whole_sentences = random.Chance(0.6);
   // Questions behind the last fact come at once, one after another, or at places of their own.
   const bool spread = random.Chance(0.4);
+  const bool soon = random.Chance(0.5);  // near that fact as often as far from it
   const bool text_first = random.Chance(0.7);
 
   Writer writer(*tokenizer_, options);
@@ -243,7 +286,10 @@ std::optional<TrainingStream> StreamLayout::LayOut(Random& random, const MixedEp
     if (last) {
       waits.resize(questions.size() - next_question);
       for (int64_t& wait : waits) {
-        wait = spread ? random.Between(spent, budget) : text_first ? budget : spent;
+        wait = spread && soon ? spent + random.LogUniform(budget - spent)
+               : spread       ? random.Between(spent, budget)
+               : text_first   ? budget
+                              : spent;
       }
       std::sort(waits.begin(), waits.end());
     }

@@ -15,9 +15,9 @@ using tasks::Random;
 
 constexpr int32_t kMinSegmentTokens = 8;
 constexpr double kFirstFiveBabi = 0.75;  // share of bAbI's tasks 1 to 5 among its stories
-constexpr int64_t kTokensPerFact = 60;   // of a stream, at most so many facts
+constexpr int64_t kTokensPerFact = 40;   // of a stream, at most so many facts
 constexpr int64_t kMinFacts = 4;
-constexpr int64_t kMaxFacts = 120;
+constexpr int64_t kMaxFacts = 400;
 constexpr int64_t kMaxQuestions = 40;
 constexpr int64_t kRoomForTwo = 2048;  // tokens
 
@@ -127,7 +127,7 @@ Episode StreamMixture::MakeEpisode(StreamTask task, Random& random, int num_fact
     case kSlotsStream:
       return random.Pick(data_.dialogues);
     default:
-      return tasks::MakeEpisode(TaskOf(task), random, options_.split, num_facts);
+      return tasks::MakeEpisode(TaskOf(task), {random, options_.split, *data_.lexicon}, num_facts);
   }
 }
 
@@ -140,9 +140,8 @@ TrainingStream StreamMixture::Make(int64_t index, int64_t num_tokens) const {
   if (task == kTextStream) return layout_.Plain(random, num_tokens);
 
   const int64_t room = std::clamp<int64_t>(num_tokens / kTokensPerFact, kMinFacts, kMaxFacts);
-  const bool many = random.Chance(0.5);
-  int num_facts =
-      static_cast<int>(random.Between(kMinFacts, many ? room : (room + 3 * kMinFacts) / 4));
+  // As often few as many: of long streams some have more facts than a bounded memory has room for.
+  int num_facts = static_cast<int>(1 + random.LogUniform(room - 1));
   const bool may_mix = MayMix(task) && num_tokens >= kRoomForTwo;
   const LayoutOptions layout = {
       .num_tokens = num_tokens,

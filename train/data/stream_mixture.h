@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "client/tasks/episode.h"
+#include "client/tasks/lexicon.h"
 #include "client/tasks/random.h"
 #include "client/tasks/tasks.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -47,6 +48,7 @@ struct MixtureOptions {
 struct MixtureData {
   const Tokenizer* tokenizer = nullptr;  // borrowed, as is the corpus
   const Corpus* corpus = nullptr;
+  const tasks::Lexicon* lexicon = &tasks::Lexicon::BuiltIn();  // borrowed
   std::vector<BabiStory> babi;
   std::vector<tasks::Episode> passages;   // of one fact each
   std::vector<tasks::Episode> dialogues;  // whose facts follow one another

@@ -20,6 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kHarvestBytes = 1 << 16;  // of each document
+
 template <typename T>
 absl::Status Add(absl::StatusOr<std::vector<T>> from, std::vector<T>& to) {
   RASQ_RETURN_IF_ERROR(from.status());
@@ -69,6 +71,16 @@ absl::StatusOr<std::vector<Document>> ReadFolder(const std::string& directory, t
   return documents;
 }
 
+// From the begin of each document: books have the same words later on.
+tasks::Lexicon HarvestWords(const std::vector<Document>& documents) {
+  std::vector<absl::string_view> texts;
+  texts.reserve(documents.size());
+  for (const Document& document : documents) {
+    texts.push_back(absl::string_view(document.text).substr(0, kHarvestBytes));
+  }
+  return tasks::Lexicon::Harvest(texts);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Document>> TrainingData::ReadDocuments(const std::string& directory,
@@ -89,6 +101,8 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Load(const std::stri
       std::make_unique<Corpus>(Corpus::FromDocuments(documents, tokenizer, num_threads));
   data->data_.tokenizer = &tokenizer;
   data->data_.corpus = data->corpus_.get();
+  data->lexicon_ = std::make_unique<tasks::Lexicon>(HarvestWords(documents));
+  data->data_.lexicon = data->lexicon_.get();
   return data;
 }
 

@@ -40,6 +40,7 @@ class TrainingData {
   MixtureData data_;
   tasks::Split split_ = tasks::Split::kTraining;
   std::unique_ptr<Corpus> corpus_;
+  std::unique_ptr<tasks::Lexicon> lexicon_;  // harvested from the texts
 };
 
 }  // namespace rasq::train
