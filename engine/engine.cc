@@ -19,9 +19,18 @@ absl::StatusOr<SessionOptions> Engine::Impl::CheckOptions(const SessionOptions& 
   if (checked.strategy == Strategy::kDefault) {
     checked.strategy = pools_.contains(Strategy::kRasq) ? Strategy::kRasq : Strategy::kWindow;
   }
-  if (!pools_.contains(checked.strategy)) {
+  if (checked.strategy == Strategy::kRasq && !checkpoint_->memory().has_memory()) {
     return absl::FailedPreconditionError(
         "options.strategy=rasq: the model has no memory adapter (rasq_config.json)");
+  }
+  if (!pools_.contains(checked.strategy)) {
+    std::string served;
+    for (const auto& [strategy, pool] : pools_) {
+      absl::StrAppend(&served, served.empty() ? "" : ",", Name(strategy));
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat("options.strategy=", Name(checked.strategy),
+                     ": is not served: the server has strategies=", served));
   }
   if (checked.ttl < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
@@ -145,7 +154,7 @@ EngineStats Engine::Impl::Stats() const {
   for (const auto& [name, session] : sessions_) {
     if (session->generation != 0 || session->items_in_flight > 0) ++stats.sessions_active;
   }
-  stats.slots_used = session_slots_->num_used();
+  stats.slots_used = rooms_.at(Strategy::kDefault).slots->num_used();
   stats.backlog_tokens = backlog_tokens_;
   stats.backlog_limit_tokens = options_.max_total_backlog_tokens;
   stats.generations_running = generations_running_;
@@ -153,7 +162,7 @@ EngineStats Engine::Impl::Stats() const {
   stats.appended_tokens = appended_tokens_;
   stats.generated_tokens = generated_tokens_;
   stats.buffer_replacements = buffer_replacements_;
-  stats.max_open_sessions = max_open_;
+  stats.max_open_sessions = rooms_.at(Strategy::kDefault).max_open;
   stats.sessions_parked_host = num_on_host_;
   stats.sessions_parked_disk = num_on_disk_;
   stats.parks = parks_;
@@ -171,8 +180,10 @@ absl::Status Engine::Impl::Health() const {
 
 int32_t Engine::Impl::FreePlaces(Strategy strategy) const {
   MutexLock lock(mu_);
-  return strategy == Strategy::kFull ? options_.max_full_sessions - num_full_open_
-                                     : max_open_ - num_open_;
+  const auto pool = pools_.find(strategy);
+  if (strategy != Strategy::kDefault && pool == pools_.end()) return 0;
+  const StateRoom* room = strategy == Strategy::kDefault ? &rooms_.at(strategy) : pool->second.room;
+  return room->max_open - num_open_.at(room);
 }
 
 bool Engine::Impl::HasSession(const ScopedName& name) const {

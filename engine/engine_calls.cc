@@ -143,10 +143,11 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
                        options_.max_total_backlog_tokens));
     }
     const int64_t context = session->accepted_tokens + item.num_tokens;
-    if (session->layout->strategy == Strategy::kFull && context > shape.window_rows) {
+    const int32_t most = session->layout->max_context();
+    if (most > 0 && context > most) {
       return absl::FailedPreconditionError(
-          absl::StrCat("context_tokens=", context,
-                       " with this call's: strategy full keeps at most ", shape.window_rows));
+          absl::StrCat("context_tokens=", context, " with this call's: strategy ",
+                       Name(session->layout->strategy), " keeps at most ", most));
     }
     session->accepted_tokens += item.num_tokens;
     session->known_offset = next_offset;
@@ -215,7 +216,6 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
     MutexLock lock(mu_);
     RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session));
   }
-  const StreamShape& shape = session->layout->shape;
 
   MutexLock input_lock(session->input_mu);
   // The text so far ends here: what it holds back is read as it stands, then the prompt.
@@ -271,10 +271,11 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
           absl::StrCat("generations: ", open, " are running or waiting already"));
     }
     const int64_t context = session->accepted_tokens + held_tokens + num_tokens;
-    if (session->layout->strategy == Strategy::kFull && context >= shape.window_rows) {
+    const int32_t most = session->layout->max_context();
+    if (most > 0 && context >= most) {
       return absl::FailedPreconditionError(
-          absl::StrCat("context_tokens=", context, " with the prompt: strategy full keeps at most ",
-                       shape.window_rows));
+          absl::StrCat("context_tokens=", context, " with the prompt: strategy ",
+                       Name(session->layout->strategy), " keeps at most ", most));
     }
     // What a cancelled one has still to give back comes before this one, as tokens.
     if (session->cancelling) ++session->num_inputs;

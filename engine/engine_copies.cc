@@ -59,7 +59,7 @@ absl::StatusOr<bool> Engine::Impl::Fork(
       ReadState(source);
       return false;
     }
-    RASQ_ASSIGN_OR_RETURN(slot, TakeSlot(*pools_.at(source->layout->strategy).slots, source.get(),
+    RASQ_ASSIGN_OR_RETURN(slot, TakeSlot(*RoomOf(*source).slots, source.get(),
                                          /*exchange=*/false));
     if (!slot) return false;
     RASQ_RETURN_IF_ERROR(CopyState(source, slot.data()).status());

@@ -67,11 +67,19 @@ class Engine::Impl {
  private:
   using SessionPtr = std::shared_ptr<Session>;
 
+  // Slots of one size. Strategies rasq and window share theirs, and sessions of these may be
+  // parked; each other strategy has its own, and its sessions stay on the device.
+  struct StateRoom {
+    std::unique_ptr<SlotPool> slots;       // for sessions
+    std::unique_ptr<SlotPool> work_slots;  // for generations' copies
+    int32_t max_open = 0;                  // sessions
+    bool parks = false;
+  };
+
   // The states of one strategy, and how they lie in their slots.
   struct StatePool {
     StateLayout layout;
-    SlotPool* slots = nullptr;       // for sessions
-    SlotPool* work_slots = nullptr;  // for generations' copies
+    StateRoom* room = nullptr;
     StateOrigin origin;
   };
 
@@ -102,6 +110,7 @@ class Engine::Impl {
   // The largest step, if `max_sessions` (0: as many as fit) sessions may be open.
   absl::StatusOr<StepLimits> MakeLimits(int32_t max_sessions, const MemoryConfig& memory) const;
   absl::Status InitPools(int32_t max_sessions, const MemoryConfig& memory);
+  absl::Status InitRooms(int32_t max_sessions);
   absl::Status InitParking(int64_t slot_bytes);
 
   // Callers' side.
@@ -115,6 +124,7 @@ class Engine::Impl {
                                           absl::string_view where) const;
   // A session that has come as far as `record`; its state is still to be put in its place.
   absl::StatusOr<SessionPtr> MakeSession(SessionRecord record);
+  const StateRoom& RoomOf(const Session& session) const;
   // Into the registry: kAlreadyExists, kResourceExhausted. An empty id is replaced by a new one.
   enum class Arrival : int8_t { kNew, kAdopted };  // the latter was there before the engine
   absl::Status Register(const SessionPtr& session, Arrival arrival = Arrival::kNew)
@@ -232,10 +242,9 @@ class Engine::Impl {
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Ops> ops_;
-  std::unique_ptr<Model> model_;  // the thread's own
-  std::unique_ptr<SlotPool> session_slots_, work_slots_, full_slots_, full_work_slots_;
+  std::unique_ptr<Model> model_;         // the thread's own
+  std::map<Strategy, StateRoom> rooms_;  // by strategy; kDefault: that of rasq and window
   std::unique_ptr<SlotPool> host_slots_;
-  int32_t max_open_ = 0;  // sessions but those of strategy full
   std::map<Strategy, StatePool> pools_;
   ModelInfo model_info_;
   SchedulerLimits scheduler_limits_;
@@ -260,8 +269,7 @@ class Engine::Impl {
   int64_t appended_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t generated_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t buffer_replacements_ ABSL_GUARDED_BY(mu_) = 0;
-  int32_t num_open_ ABSL_GUARDED_BY(mu_) = 0;       // sessions that count for max_open_
-  int32_t num_full_open_ ABSL_GUARDED_BY(mu_) = 0;  // and those of strategy full
+  std::map<const StateRoom*, int32_t> num_open_ ABSL_GUARDED_BY(mu_);  // sessions
   int32_t num_on_host_ ABSL_GUARDED_BY(mu_) = 0;
   int32_t num_on_disk_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t parks_ ABSL_GUARDED_BY(mu_) = 0;

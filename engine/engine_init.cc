@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/check_range.h"
 #include "engine/engine_impl.h"
+#include "engine/razor_heads.h"
 #include "kernels/base/status.h"
 #include "kernels/stream_attention.h"
 
@@ -14,6 +15,16 @@ namespace rasq {
 namespace {
 
 constexpr int32_t kMany = 1 << 20;
+
+// Whether states of the strategy have slots of their own; the others share some.
+bool HasOwnRoom(Strategy strategy) {
+  return strategy != Strategy::kRasq && strategy != Strategy::kWindow;
+}
+
+bool Serves(const EngineOptions& options, Strategy strategy) {
+  return std::find(options.strategies.begin(), options.strategies.end(), strategy) !=
+         options.strategies.end();
+}
 
 absl::Status Validate(const EngineOptions& options) {
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("max_sessions", options.max_sessions, -1, kMany));
@@ -51,7 +62,16 @@ absl::Status Validate(const EngineOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("default_ttl=", absl::FormatDuration(options.default_ttl), ": is negative"));
   }
-  return absl::OkStatus();
+  return ValidateBaselines(options.baselines);
+}
+
+absl::Status ValidateStrategies(const EngineOptions& options, const MemoryConfig& memory) {
+  const bool serves_default = Serves(options, Strategy::kWindow) ||
+                              (Serves(options, Strategy::kRasq) && memory.has_memory());
+  if (serves_default) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("strategies: must hold window",
+                                                 memory.has_memory() ? " or rasq" : "",
+                                                 ", for sessions that ask for none"));
 }
 
 bool IsGpu(const Ops& ops) { return absl::StartsWith(ops.device(), "cuda"); }
@@ -106,6 +126,7 @@ absl::Status Engine::Impl::Init() {
     memory.capacity = options_.capacity_tokens;
   }
   memory.entry_type = options_.entry_type;
+  RASQ_RETURN_IF_ERROR(ValidateStrategies(options_, memory));
   RASQ_ASSIGN_OR_RETURN(ops_, OpenOps(options_.ops));
 
   const int32_t max_sessions = MaxSessions(options_, *ops_);
@@ -118,8 +139,9 @@ absl::Status Engine::Impl::Init() {
   const int64_t weight_bytes = ops_->allocated_bytes() - model_->workspace_bytes();
   RASQ_RETURN_IF_ERROR(InitPools(max_sessions, memory));
 
-  const bool has_memory = memory.has_memory();
-  const StateLayout& layout = pools_.at(has_memory ? Strategy::kRasq : Strategy::kWindow).layout;
+  const bool has_rasq = pools_.contains(Strategy::kRasq);
+  const StateLayout& layout = pools_.at(has_rasq ? Strategy::kRasq : Strategy::kWindow).layout;
+  const StateRoom& room = rooms_.at(Strategy::kDefault);
   model_info_ = {
       .name = std::filesystem::path(options_.model).lexically_normal().filename().string(),
       .architecture = model.architecture,
@@ -134,22 +156,35 @@ absl::Status Engine::Impl::Init() {
       .budget_tokens = std::min(memory.budget, layout.shape.capacity),
       .max_budget_tokens = layout.shape.max_selected,
       .session_state_bytes = layout.bytes,
-      .session_slots = session_slots_->num_slots(),
+      .session_slots = room.slots->num_slots(),
       .device = ops_->device(),
       .dtype = Name(ops_->element()),
       .entry_type = Name(layout.entry_type, ops_->element())};
-  base_stats_.slots_total = session_slots_->num_slots();
-  base_stats_.work_slots = work_slots_->num_slots();
+  for (const auto& [strategy, pool] : pools_) {
+    if (pool.room->parks) continue;
+    model_info_.own_states.push_back({.strategy = strategy,
+                                      .sessions = pool.room->max_open,
+                                      .state_bytes = pool.layout.bytes,
+                                      .max_context_tokens = pool.layout.max_context()});
+  }
+  base_stats_.slots_total = room.slots->num_slots();
+  base_stats_.work_slots = room.work_slots->num_slots();
   base_stats_.weight_bytes = weight_bytes;
   base_stats_.workspace_bytes = model_->workspace_bytes();
-  base_stats_.session_bytes = session_slots_->bytes() + work_slots_->bytes() +
-                              full_slots_->bytes() + full_work_slots_->bytes();
+  for (const auto& [strategy, own] : rooms_) {
+    base_stats_.session_bytes += own.slots->bytes() + own.work_slots->bytes();
+  }
   return absl::OkStatus();
 }
 
 absl::StatusOr<StepLimits> Engine::Impl::MakeLimits(int32_t max_sessions,
                                                     const MemoryConfig& memory) const {
-  const int32_t copies = options_.max_generations * (options_.max_full_sessions > 0 ? 2 : 1);
+  int32_t own = 0, stores = 0;  // strategies that have slots of their own, and a store
+  for (const Strategy strategy : options_.strategies) {
+    if (options_.max_full_sessions > 0 && HasOwnRoom(strategy)) ++own;
+    if (options_.max_full_sessions > 0 && KeepsStore(strategy)) ++stores;
+  }
+  const int32_t copies = options_.max_generations * (1 + own);
   // Every generation that decodes has a row, and beside them one whole segment must fit.
   const int32_t max_rows = MaxBatchTokens(options_, *ops_);
   if (max_rows < copies + memory.segment) {
@@ -164,51 +199,67 @@ absl::StatusOr<StepLimits> Engine::Impl::MakeLimits(int32_t max_sessions,
   }
   // The workspace grows with the streams of a step, so it is not made for more than there can be.
   const int32_t all =
-      max_sessions == 0 ? kMany : max_sessions + options_.max_full_sessions + copies;
-  return StepLimits{.max_streams = std::min({all, options_.max_batch_streams, max_rows}),
+      max_sessions == 0 ? kMany : max_sessions + own * options_.max_full_sessions + copies;
+  const int32_t max_streams = std::min({all, options_.max_batch_streams, max_rows});
+  // Decoding streams may be padded to as many as all copies.
+  const int32_t store_streams =
+      stores > 0
+          ? std::max(copies, stores * (options_.max_full_sessions + options_.max_generations))
+          : 0;
+  return StepLimits{.max_streams = max_streams,
+                    .max_store_streams = std::min(store_streams, max_streams),
                     .max_rows = max_rows,
                     .max_samples = copies};
 }
 
 absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& memory) {
-  const ModelConfig& model = checkpoint_->model();
-  int64_t slot_bytes = 0;
-  for (Strategy strategy : {Strategy::kRasq, Strategy::kWindow, Strategy::kFull}) {
+  StoreOptions store{.full_context_tokens = options_.full_context_tokens,
+                     .baselines = options_.baselines};
+  if (Serves(options_, Strategy::kRazor) && options_.max_full_sessions > 0) {
+    RASQ_ASSIGN_OR_RETURN(const HeadScores scores, ScoreHeads(*model_, *ops_, options_.baselines));
+    store.retrieval_heads = ChooseRetrievalHeads(scores, checkpoint_->model(), options_.baselines);
+  }
+  for (const Strategy strategy : options_.strategies) {
     if (strategy == Strategy::kRasq && !memory.has_memory()) continue;
-    RASQ_ASSIGN_OR_RETURN(
-        pools_[strategy].layout,
-        MakeStateLayout(strategy, model, memory, ops_->element(), options_.full_context_tokens));
-    if (strategy != Strategy::kFull) {
-      slot_bytes = std::max(slot_bytes, pools_[strategy].layout.bytes);
-    }
-  }
-  const int64_t full_bytes = pools_[Strategy::kFull].layout.bytes;
-  const int32_t full_copies = options_.max_full_sessions > 0 ? options_.max_generations : 0;
-  if (max_sessions == 0) {
-    RASQ_ASSIGN_OR_RETURN(
-        max_sessions,
-        SlotsThatFit({.free_bytes = ops_->free_bytes(),
-                      .reserve_bytes = options_.device_reserve_bytes,
-                      .other_bytes = options_.max_generations * slot_bytes +
-                                     (options_.max_full_sessions + full_copies) * full_bytes,
-                      .slot_bytes = slot_bytes}));
-  }
-  const auto make = [&](std::unique_ptr<SlotPool>& pool, int32_t slots,
-                        int64_t bytes) -> absl::Status {
-    RASQ_ASSIGN_OR_RETURN(pool, SlotPool::Create(*ops_, slots, bytes));
-    return absl::OkStatus();
-  };
-  RASQ_RETURN_IF_ERROR(make(session_slots_, max_sessions, slot_bytes));
-  RASQ_RETURN_IF_ERROR(make(work_slots_, options_.max_generations, slot_bytes));
-  RASQ_RETURN_IF_ERROR(make(full_slots_, options_.max_full_sessions, full_bytes));
-  RASQ_RETURN_IF_ERROR(make(full_work_slots_, full_copies, full_bytes));
-  for (auto& [strategy, pool] : pools_) {
-    const bool full = strategy == Strategy::kFull;
-    pool.slots = full ? full_slots_.get() : session_slots_.get();
-    pool.work_slots = full ? full_work_slots_.get() : work_slots_.get();
+    if (HasOwnRoom(strategy) && options_.max_full_sessions == 0) continue;
+    StatePool& pool = pools_[strategy];
+    RASQ_ASSIGN_OR_RETURN(pool.layout, MakeStateLayout(strategy, checkpoint_->model(), memory,
+                                                       ops_->element(), store));
+    RASQ_RETURN_IF_ERROR(model_->Serve(pool.layout));
+    pool.room = &rooms_[HasOwnRoom(strategy) ? strategy : Strategy::kDefault];
     pool.origin = OriginOf(checkpoint_->fingerprint(), ops_->element(), pool.layout);
   }
-  return InitParking(slot_bytes);
+  return InitRooms(max_sessions);
+}
+
+absl::Status Engine::Impl::InitRooms(int32_t max_sessions) {
+  std::map<Strategy, int64_t> slot_bytes;  // of a room's largest states
+  for (const auto& [strategy, pool] : pools_) {
+    int64_t& bytes = slot_bytes[HasOwnRoom(strategy) ? strategy : Strategy::kDefault];
+    bytes = std::max(bytes, pool.layout.bytes);
+  }
+  const int32_t own = options_.max_full_sessions, copies = options_.max_generations;
+  if (max_sessions == 0) {
+    SlotRoom room{.free_bytes = ops_->free_bytes(),
+                  .reserve_bytes = options_.device_reserve_bytes,
+                  .other_bytes = 0,
+                  .slot_bytes = slot_bytes.at(Strategy::kDefault)};
+    for (const auto& [strategy, bytes] : slot_bytes) {
+      room.other_bytes += (copies + (strategy == Strategy::kDefault ? 0 : own)) * bytes;
+    }
+    RASQ_ASSIGN_OR_RETURN(max_sessions, SlotsThatFit(room));
+  }
+  MutexLock lock(mu_);
+  for (const auto& [strategy, bytes] : slot_bytes) {
+    StateRoom& room = rooms_.at(strategy);
+    room.parks = strategy == Strategy::kDefault;
+    const int32_t slots = room.parks ? max_sessions : own;
+    RASQ_ASSIGN_OR_RETURN(room.slots, SlotPool::Create(*ops_, slots, bytes));
+    RASQ_ASSIGN_OR_RETURN(room.work_slots, SlotPool::Create(*ops_, copies, bytes));
+    room.max_open = slots;
+    num_open_[&room] = 0;
+  }
+  return InitParking(slot_bytes.at(Strategy::kDefault));
 }
 
 absl::Status Engine::Impl::InitParking(int64_t slot_bytes) {
@@ -227,11 +278,12 @@ absl::Status Engine::Impl::InitParking(int64_t slot_bytes) {
       SlotPool::CreateOnHost(*ops_, static_cast<int32_t>(std::min<int64_t>(host_slots, kMany)),
                              slot_bytes));
   // Without a disk, one place in host memory is for exchanges.
-  const int32_t places = session_slots_->num_slots() + std::max(host_slots_->num_slots() - 1, 0);
-  max_open_ = options_.max_open_sessions;
-  if (max_open_ == 0) max_open_ = disk ? std::max(kOpenWithDisk, places) : places;
-  if (!disk && max_open_ > places) {
-    return absl::InvalidArgumentError(absl::StrCat("max_open_sessions=", max_open_,
+  StateRoom& room = rooms_.at(Strategy::kDefault);
+  const int32_t places = room.slots->num_slots() + std::max(host_slots_->num_slots() - 1, 0);
+  room.max_open = options_.max_open_sessions;
+  if (room.max_open == 0) room.max_open = disk ? std::max(kOpenWithDisk, places) : places;
+  if (!disk && room.max_open > places) {
+    return absl::InvalidArgumentError(absl::StrCat("max_open_sessions=", room.max_open,
                                                    ": without a state_dir there are ", places,
                                                    " places for their states"));
   }

@@ -165,7 +165,7 @@ void Engine::Impl::FinishDeletes() {
       if (session->generation != 0 || session->items_in_flight > 0) continue;
       sessions_.erase(session->name);
       session_of_request_.erase({session->name.tenant, session->request_id});
-      --(session->layout->strategy == Strategy::kFull ? num_full_open_ : num_open_);
+      --num_open_.at(&RoomOf(*session));
       if (options_.tenants) options_.tenants->RemoveSession(session->name.tenant);
       done.swap(session->on_deleted);
       --num_deleting_;

@@ -104,7 +104,7 @@ absl::StatusOr<bool> Engine::Impl::BringIn(const SessionPtr& session) {
   }
   const StatePool& pool = pools_.at(session->layout->strategy);
   const bool exchange = session->host != nullptr && session->host->slot;
-  RASQ_ASSIGN_OR_RETURN(Slot slot, TakeSlot(*pool.slots, session.get(), exchange));
+  RASQ_ASSIGN_OR_RETURN(Slot slot, TakeSlot(*pool.room->slots, session.get(), exchange));
   if (!slot) return false;
   if (!session->fresh) {
     RASQ_RETURN_IF_ERROR(CopyState(session, slot.data()).status());
@@ -119,7 +119,7 @@ void Engine::Impl::PutOnDevice(const SessionPtr& session, Slot slot) {
   session->slot = std::move(slot);
   session->used = num_steps_;
   session->resident_since = absl::Now();
-  if (session->layout->strategy != Strategy::kFull) on_device_[session->key] = session;
+  if (RoomOf(*session).parks) on_device_[session->key] = session;
   SetPlace(*session, Place::kDevice);
 }
 
@@ -151,7 +151,7 @@ absl::StatusOr<bool> Engine::Impl::CopyState(const SessionPtr& session, std::byt
 // A slot on the device, another session's if none is free; empty if none can be had now.
 absl::StatusOr<Slot> Engine::Impl::TakeSlot(SlotPool& slots, const Session* keep, bool exchange) {
   Slot slot = slots.Acquire();
-  if (slot || &slots != session_slots_.get()) return slot;
+  if (slot || &slots != rooms_.at(Strategy::kDefault).slots.get()) return slot;
   const SessionPtr other = ToPark(keep);
   if (other == nullptr) return slot;
   RASQ_ASSIGN_OR_RETURN(const bool parked, Park(other, exchange));

@@ -138,6 +138,7 @@ std::vector<Flow> Engine::Impl::FindFlows(int64_t rows, std::vector<Stream>& str
         stream.queue().Parts(stream.cursor(), segment, std::max<int64_t>(segment, rows),
                              /*keep_last=*/stream.generation == nullptr);
     if (parts.empty()) continue;
+    if (session.layout->has_store()) parts.resize(1);  // it moves by one segment a step
     const auto [found, is_new] = allowed.try_emplace(session.name.tenant, 0);
     if (is_new && MayMove(session.name.tenant, TokenKind::kAppended, found->second)) {
       SchedulerTenant& tenant = scheduler_.tenants[session.name.tenant];

@@ -61,13 +61,17 @@ absl::Status Engine::Impl::CheckRoom(const ScopedName& name, Strategy strategy) 
   if (sessions_.contains(name)) {
     return absl::AlreadyExistsError(absl::StrCat("session_id=", name.id, ": is taken"));
   }
-  const bool full = strategy == Strategy::kFull;
-  const int32_t most = full ? options_.max_full_sessions : max_open_;
-  if ((full ? num_full_open_ : num_open_) >= most) {
+  const StateRoom* room = pools_.at(strategy).room;
+  if (num_open_.at(room) >= room->max_open) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "sessions: all ", most, " places", full ? " of strategy full" : "", " are taken"));
+        "sessions: all ", room->max_open, " places",
+        room->parks ? "" : absl::StrCat(" of strategy ", Name(strategy)), " are taken"));
   }
   return absl::OkStatus();
+}
+
+const Engine::Impl::StateRoom& Engine::Impl::RoomOf(const Session& session) const {
+  return *pools_.at(session.layout->strategy).room;
 }
 
 absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord record) {
@@ -140,7 +144,7 @@ absl::Status Engine::Impl::Register(const SessionPtr& session, Arrival arrival) 
   } else if (options_.tenants) {
     RASQ_RETURN_IF_ERROR(options_.tenants->AddSession(session->name.tenant));
   }
-  ++(strategy == Strategy::kFull ? num_full_open_ : num_open_);
+  ++num_open_.at(&RoomOf(*session));
   sessions_[session->name] = session;
   if (!session->request_id.empty()) {
     session_of_request_[{session->name.tenant, session->request_id}] = session->name;
@@ -196,7 +200,8 @@ absl::StatusOr<const Engine::Impl::StatePool*> Engine::Impl::PoolOf(const Sessio
   const auto pool = pools_.find(record.options.strategy);
   if (pool == pools_.end()) {
     return absl::FailedPreconditionError(
-        absl::StrCat(where, ": its strategy needs a memory, which this server's model has not"));
+        absl::StrCat(where, ": strategy=", Name(record.options.strategy),
+                     ": is not served here: by the server's strategies, or for want of a memory"));
   }
   if (absl::Status status = CheckOrigin(record.origin, pool->second.origin); !status.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(where, ": ", status.message()));

@@ -128,7 +128,7 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
 absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
                                                    Generation& generation) {
   const StatePool& pool = pools_.at(session->layout->strategy);
-  Slot slot = pool.work_slots->Acquire();
+  Slot slot = pool.room->work_slots->Acquire();
   if (!slot) return false;
   RASQ_ASSIGN_OR_RETURN(const bool copied, CopyState(session, slot.data()));
   if (!copied) return false;
@@ -185,6 +185,8 @@ StreamStep Engine::Impl::MakeStep(const Share& share) {
                   .tokens = stream.queue().Pop(share.tokens),
                   .write = WritePolicyOf(session.options),
                   .read = ReadPolicyOf(session.options)};
+  step.prompt_ends =
+      generation != nullptr && generation->decoding() && generation->output->num_tokens() == 1;
   if (generation != nullptr && generation->queue->size() == 0) {
     step.sample = generation->NextSample(model_->limits().max_seen);
   }
@@ -312,8 +314,8 @@ void Engine::Impl::AfterToken(const SessionPtr& session,
   ++g.seen[outcome.token];
   g.output->Push(std::move(token));
 
-  const bool full = session->layout->strategy == Strategy::kFull &&
-                    g.cursor.position >= session->layout->shape.window_rows;
+  const int32_t most = session->layout->max_context();
+  const bool full = most > 0 && g.cursor.position >= most;
   if (g.output->stopped()) {
     EndGeneration(session, generation, FinishReason::kStop);
   } else if (full || g.output->num_tokens() >= g.request.stop.max_new_tokens) {

@@ -200,6 +200,7 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
     attention.score_weight = reinterpret_cast<const float*>(weights.score_weight->data());
     attention.age_slope = reinterpret_cast<const float*>(weights.age_slope->data());
   }
+  if (group.layout->has_store()) RASQ_RETURN_IF_ERROR(KeepInStore(layer, group, attention));
   const bool has_clusters = reads_memory && group.layout->has_clusters();
   if (has_clusters) attention.clusters = ClustersOf(layer, group);
   if (has_clusters && group.retrieves) {
@@ -217,7 +218,9 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
                                               .staged_v = staged_v,
                                               .clusters = attention.clusters}));
   }
+  if (watch_ != nullptr || group.layout->strategy == Strategy::kPyramid) attention.lse = w.lse;
   RASQ_RETURN_IF_ERROR(ops_.StreamAttention(attention));
+  if (watch_ != nullptr) RASQ_RETURN_IF_ERROR(Watch(layer, attention));
 
   // Only now: the rows and slots that this overwrites were still to be read.
   if (has_clusters && group.retrieves) {
@@ -231,6 +234,7 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
   }
   const int64_t bytes = exact_row * SizeOf(element);
   RASQ_RETURN_IF_ERROR(WriteRing(group, state.ring_k, shape.ring_rows, w.k, bytes));
+  RASQ_RETURN_IF_ERROR(KeepQueries(layer, group));
   return WriteRing(group, state.ring_v, shape.ring_rows, w.v, bytes);
 }
 

@@ -26,6 +26,12 @@ struct RetrievedEntry {
   float log_gate = 0;
 };
 
+// Of a head, summed over the rows of a run: repeat_scores.h.
+struct RepeatSum {
+  double echo = 0;
+  double induction = 0;
+};
+
 // Used by one thread at a time.
 class Model {
  public:
@@ -34,10 +40,20 @@ class Model {
                                                        const MemoryConfig& memory,
                                                        const StepLimits& limits, Ops& ops);
 
+  // Makes room for what steps of the layout's streams need beside their states; called before the
+  // first of them.
+  absl::Status Serve(const StateLayout& layout);
+
   // Runs the streams' tokens through the decoder, writes their states and moves their cursors.
   // Streams must fit in `limits`; ids must be in the vocabulary. After an error the streams' states
   // are unusable.
   absl::StatusOr<std::vector<StepOutcome>> Step(absl::Span<const StreamStep> streams);
+
+  // Runs a new stream's tokens, which repeat with that period from the token `first` on, in a state
+  // of strategy full that holds them all. Returns [layers, num_heads].
+  absl::StatusOr<std::vector<RepeatSum>> SumRepeats(const StateLayout& layout, std::byte* state,
+                                                    const std::vector<InputToken>& tokens,
+                                                    int64_t first, int64_t period);
 
   // What the open segment of a stream reads at the retrieval layer of that index, by position.
   absl::StatusOr<std::vector<RetrievedEntry>> Retrieved(const StateLayout& layout,
@@ -50,7 +66,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const MemoryConfig& memory() const { return memory_; }
   const StepLimits& limits() const { return limits_; }
-  int64_t workspace_bytes() const { return workspace_.bytes; }
+  int64_t workspace_bytes() const { return workspace_.bytes + (lists_ ? lists_->bytes() : 0); }
 
  private:
   // A StepGroup whose descriptors are on the device.
@@ -59,9 +75,10 @@ class Model {
     StreamBatch batch;
     const WritePolicy* write;
     const ReadPolicy* read;
-    int32_t first_segment, first_chunk, first_staged, first_entry;
-    bool retrieves;    // a segment begins somewhere in it
-    bool keeps_sinks;  // one of the first tokens of a stream leaves the window
+    int32_t first_segment, first_chunk, first_staged, first_entry, first_store;
+    bool retrieves;         // a segment begins somewhere in it
+    bool keeps_sinks;       // one of the first tokens of a stream leaves the window
+    const int32_t* budget;  // [layers, chunks] of strategy pyramid: see pyramid_entries.h
   };
   // Steps in which all streams decode and that are equal in this run the same operations with the
   // same arguments.
@@ -77,11 +94,20 @@ class Model {
     }
   };
 
+  // A run of SumRepeats.
+  struct RepeatWatch {
+    int64_t first, period;
+    std::vector<RepeatSum> sums;
+    std::vector<RepeatScores> rows;
+    std::unique_ptr<Buffer> out;
+  };
+
   Model(const Checkpoint& checkpoint, const MemoryConfig& memory, const StepLimits& limits,
         Ops& ops, Weights weights, Workspace workspace);
 
   // A step's parts (model_step.cc).
   absl::Status UploadStep(absl::Span<const StreamStep> streams, const StepBatch& batch);
+  const int32_t* UploadBudgets(absl::Span<const StreamStep> streams, const StepGroup& group);
   void UploadSamples(absl::Span<const StreamStep> streams, const StepBatch& batch);
   absl::Status ReplayDecode(const StepBatch& batch);
   absl::Status RunOps(absl::Span<const StreamStep> streams, const StepBatch& batch);
@@ -101,6 +127,15 @@ class Model {
                          const void* chunk, int64_t row_bytes);
   EntryClusters ClustersOf(int32_t layer, const DeviceGroup& group) const;
   SelectedEntries SelectedOf(int32_t retrieval, const DeviceGroup& group) const;
+  // Layers of strategies that keep a store (model_store.cc).
+  absl::Status KeepInStore(int32_t layer, const DeviceGroup& group, StreamAttentionArgs& attention);
+  absl::Status KeepByStrategy(int32_t layer, const DeviceGroup& group, const HeadStore& store,
+                              StreamAttentionArgs& attention);
+  std::byte* ScratchOf(int64_t words) const;
+  absl::Status KeepQueries(int32_t layer, const DeviceGroup& group);
+  HeadLists ListsOf(int32_t layer, const DeviceGroup& group) const;
+  // After a layer's attention, in a run of SumRepeats (model_repeats.cc).
+  absl::Status Watch(int32_t layer, const StreamAttentionArgs& attention);
   // What comes out of it (model_outputs.cc).
   absl::Status CopyLogits(absl::Span<const StreamStep> streams);
   // Logits of rows of the residual stream into the workspace; `row` picks them, null: the first.
@@ -108,6 +143,7 @@ class Model {
   absl::Status SampleRows();
   void ReadSamples(absl::Span<const StreamStep> streams, std::vector<StepOutcome>& outcomes) const;
   void ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) const;
+  void ReadListCounts(const StepGroup& group, std::vector<StepOutcome>& outcomes) const;
 
   const ModelConfig config_;
   const MemoryConfig memory_;
@@ -116,6 +152,12 @@ class Model {
   const Weights weights_;
   Workspace workspace_;
   std::unique_ptr<Buffer> inv_freq_;  // double [head_dim / 2]
+  // Of one group and layer at a time: HeadLists of the store streams. Null: no layout has a store.
+  std::unique_ptr<Buffer> lists_;
+  int64_t max_listed_ = 0;   // of the layouts that are served
+  int64_t max_scratch_ = 0;  // words a list, of the strategies' operations
+
+  RepeatWatch* watch_ = nullptr;  // while SumRepeats runs
 
   // Of the step that runs.
   std::vector<DeviceGroup> groups_;

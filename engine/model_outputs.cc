@@ -73,8 +73,9 @@ void Model::ReadSamples(absl::Span<const StreamStep> streams,
 
 void Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) const {
   for (size_t g = 0; g < groups_.size(); ++g) {
-    if (!groups_[g].retrieves) continue;
     const StepGroup& group = batch.groups[g];
+    if (group.layout->has_store()) ReadListCounts(group, outcomes);
+    if (!groups_[g].retrieves) continue;
     for (size_t r = 0; r < workspace_.selected_count.size(); ++r) {
       const int32_t* count = workspace_.OnHost(workspace_.selected_count[r]) + group.first_segment;
       const int32_t* most = workspace_.OnHost(workspace_.selected_budget[r]) + group.first_segment;
@@ -92,6 +93,22 @@ void Model::ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcome
       const bool begins = std::any_of(segments, segments + chunk.num_segments,
                                       [](const StreamSegment& s) { return s.begins != 0; });
       if (begins) outcomes[group.stream[c]].num_replaced = replaced[c];
+    }
+  }
+}
+
+// Each layer in which a segment begins is a retrieval, of what a kv head reads in the mean.
+void Model::ReadListCounts(const StepGroup& group, std::vector<StepOutcome>& outcomes) const {
+  const int64_t heads = config_.num_kv_heads;
+  for (const int32_t* listed : workspace_.listed_count) {
+    const int32_t* counts = workspace_.OnHost(listed) + group.first_store * heads;
+    for (size_t s = 0; s < group.stream.size(); ++s) {  // a chunk has one segment
+      if (group.segments[s].begins == 0) continue;
+      int64_t sum = 0;
+      for (int64_t h = 0; h < heads; ++h) sum += counts[s * heads + h];
+      StepOutcome& outcome = outcomes[group.stream[s]];
+      outcome.retrieved.push_back(static_cast<int32_t>((sum + heads / 2) / heads));
+      outcome.budget.push_back(group.layout->store.max_listed);
     }
   }
 }

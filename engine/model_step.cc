@@ -58,7 +58,8 @@ void Pad(int32_t rows, StepBatch& batch) {
 absl::StatusOr<std::vector<StepOutcome>> Model::Step(absl::Span<const StreamStep> streams) {
   StepBatch batch = MakeStepBatch(streams);
   RASQ_CHECK(batch.num_rows() <= limits_.max_rows && batch.num_chunks <= limits_.max_streams &&
-             batch.num_segments <= limits_.MaxSegments(memory_.segment));
+             batch.num_segments <= limits_.MaxSegments(memory_.segment) &&
+             batch.num_store_segments <= limits_.max_store_streams);
   const bool recorded = ops_.can_record() && AllDecode(streams);
   const int32_t bucket = std::min(
       {BucketOf(batch.num_rows()), limits_.max_rows, limits_.max_samples, limits_.max_streams});
@@ -115,8 +116,10 @@ absl::Status Model::UploadStep(absl::Span<const StreamStep> streams, const StepB
                        .first_chunk = group.first_chunk,
                        .first_staged = group.first_staged,
                        .first_entry = group.first_entry,
+                       .first_store = group.first_store,
                        .retrieves = retrieves,
-                       .keeps_sinks = keeps_sinks});
+                       .keeps_sinks = keeps_sinks,
+                       .budget = UploadBudgets(streams, group)});
   }
   UploadSamples(streams, batch);
   return upload.Flush(ops_);

@@ -77,7 +77,8 @@ double ReadFloor(FieldReader& fields) {
 absl::StatusOr<SessionOptions> DecodeOptions(const Json& json) {
   FieldReader fields(json, "options");
   SessionOptions options;
-  options.strategy = static_cast<Strategy>(fields.Int("strategy", 0, 3));
+  options.strategy =
+      static_cast<Strategy>(fields.Int("strategy", 0, static_cast<int>(Strategy::kPyramid)));
   options.ttl = absl::Microseconds(fields.Int("ttl_us", 0, INT64_MAX));
   options.budget_tokens = static_cast<int32_t>(fields.Int("budget_tokens", 0, INT32_MAX));
   options.budget_gain = fields.Number("budget_gain", 0, kLarge);
@@ -155,15 +156,18 @@ absl::StatusOr<SessionRecord> Decode(const Json& json) {
 StateOrigin OriginOf(const std::string& model_fingerprint, DType element,
                      const StateLayout& layout) {
   const StreamShape& shape = layout.shape;
-  return {{"model", model_fingerprint},
-          {"dtype", Name(element)},
-          {"entry_type", Name(layout.entry_type, element)},
-          {"state_bytes", absl::StrCat(layout.bytes)},
-          {"window_tokens", absl::StrCat(shape.window_rows)},
-          {"segment_tokens", absl::StrCat(shape.segment_rows)},
-          {"sink_tokens", absl::StrCat(shape.sink_rows)},
-          {"capacity_tokens", absl::StrCat(shape.capacity)},
-          {"max_budget_tokens", absl::StrCat(shape.max_selected)}};
+  StateOrigin origin = DescribePlan(layout.store);
+  if (layout.has_store()) origin["strategy"] = Name(layout.strategy);
+  origin.insert({{"model", model_fingerprint},
+                 {"dtype", Name(element)},
+                 {"entry_type", Name(layout.entry_type, element)},
+                 {"state_bytes", absl::StrCat(layout.bytes)},
+                 {"window_tokens", absl::StrCat(shape.window_rows)},
+                 {"segment_tokens", absl::StrCat(shape.segment_rows)},
+                 {"sink_tokens", absl::StrCat(shape.sink_rows)},
+                 {"capacity_tokens", absl::StrCat(shape.capacity)},
+                 {"max_budget_tokens", absl::StrCat(shape.max_selected)}});
+  return origin;
 }
 
 absl::Status CheckOrigin(const StateOrigin& record, const StateOrigin& own) {

@@ -16,7 +16,7 @@ absl::StatusOr<int32_t> SlotsThatFit(const SlotRoom& room) {
         absl::StrCat("max_sessions=0: ", room.free_bytes, " bytes are free on the device, but ",
                      room.reserve_bytes + room.other_bytes + room.slot_bytes,
                      " are needed: device_reserve_bytes=", room.reserve_bytes, ", ",
-                     room.other_bytes, " for generations and sessions of strategy full, ",
+                     room.other_bytes, " for generations and strategies that do not share slots, ",
                      room.slot_bytes, " for the state of one session"));
   }
   return static_cast<int32_t>(std::min(left / room.slot_bytes, kMost));

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/model_config.h"
+#include "engine/store_plan.h"
 #include "engine/types.h"
 #include "kernels/cluster_entries.h"
 #include "kernels/entry_rows.h"
@@ -26,6 +27,17 @@ struct LayerState {
   int64_t entry_k = 0;   // [capacity] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
   int64_t entry_v = 0;   // the same
   int64_t clusters = 0;  // [num_kv_heads, cluster_layout.head_bytes], if the layout has clusters
+  // Of strategies that keep a store:
+  int64_t store_k = 0;  // [store.rows[layer], head_dim], rotated
+  int64_t store_v = 0;  // the same
+  int64_t mean_k = 0;   // double [num_kv_heads, head_dim], of strategy razor: razor_entries.h
+  int64_t mean_v = 0;   // the same
+  // Of strategy pyramid: pyramid_entries.h.
+  int64_t recent_query = 0;  // [num_queries, num_heads, head_dim]
+  int64_t recent_lse = 0;    // float [num_queries, num_heads]
+  int64_t order = 0;         // int32 [num_kv_heads, rows of a kv head]
+  int64_t order_count = 0;   // int32 [num_kv_heads]
+  ChunkTable chunks = {};    // of strategy gca: chunk_entries.h
 };
 
 struct RetrievalState {
@@ -50,8 +62,14 @@ struct StateLayout {
   int64_t entry_priority = 0;  // double [capacity]
   int64_t entry_log_gate = 0;  // float [capacity]
   int64_t entry_token = 0;     // int32 [capacity]
+  StorePlan store;
   int64_t bytes = 0;
 
+  // Tokens at which the stream refuses more; 0: never.
+  int32_t max_context() const {
+    return strategy == Strategy::kFull ? shape.window_rows : store.max_context;
+  }
+  bool has_store() const { return store.max_listed > 0; }
   bool has_memory() const { return shape.capacity > 0; }
   bool has_clusters() const { return cluster_layout.head_bytes > 0; }
 };
@@ -59,11 +77,12 @@ struct StateLayout {
 // Of the clusters of a segment that may read so many entries; all zero if it can have none.
 ClusterLayout ClusterLayoutOf(const MemoryConfig& memory, int32_t max_selected, DType element);
 
-// The layout of a strategy. `full_context_tokens` is the window of kFull. kFailedPrecondition if
-// the model has no memory and the strategy needs one.
+// The layout of a strategy. kFull has a window of full_context_tokens. kFailedPrecondition if the
+// model has no memory and the strategy needs one; kInvalidArgument if the strategy does not fit in
+// the bytes that it may have.
 absl::StatusOr<StateLayout> MakeStateLayout(Strategy strategy, const ModelConfig& model,
                                             const MemoryConfig& memory, DType element,
-                                            int32_t full_context_tokens);
+                                            const StoreOptions& options);
 
 // Makes `state` that of a stream without tokens: zeroes, and every entry empty. Clears whatever
 // stood there before.

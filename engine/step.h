@@ -43,6 +43,9 @@ struct StreamStep {
   std::byte* state = nullptr;
   StreamCursor* cursor = nullptr;  // brought to the end of `tokens` if the step succeeds
   std::vector<InputToken> tokens;  // >= 1
+  // The prompt of a generation has been read: strategy pyramid, as published, now chooses what it
+  // keeps of all before `tokens`.
+  bool prompt_ends = false;
   WritePolicy write = {};
   ReadPolicy read = {};
   std::optional<SamplePolicy> sample;    // draw a token after the last one

@@ -59,6 +59,8 @@ void AddStream(const StreamStep& stream, int32_t index, StepBatch& batch, StepGr
     done += part;
     ++chunk.num_segments;
   }
+  // What leaves must be in the rings: see head_lists.h.
+  RASQ_CHECK(!stream.layout->has_store() || chunk.num_segments == 1);
   chunk.leave_end = LeavingEnd(shape, cursor.segment_start);
   const int32_t staged = static_cast<int32_t>(chunk.leave_end - chunk.leave_begin);
   group.num_staged += staged;
@@ -90,12 +92,16 @@ StepBatch MakeStepBatch(absl::Span<const StreamStep> streams) {
     group.first_chunk = batch.num_chunks;
     group.first_staged = batch.num_staged;
     group.first_entry = batch.num_entry_rows;
+    group.first_store = batch.num_store_segments;
     for (size_t i = 0; i < streams.size(); ++i) {
       if (streams[i].layout == group.layout) {
         AddStream(streams[i], static_cast<int32_t>(i), batch, group);
       }
     }
     batch.num_segments += static_cast<int32_t>(group.segments.size());
+    if (group.layout->has_store()) {
+      batch.num_store_segments += static_cast<int32_t>(group.segments.size());
+    }
     batch.num_chunks += static_cast<int32_t>(group.chunks.size());
     batch.num_staged += group.num_staged;
     batch.num_entry_rows += group.num_entry_rows;

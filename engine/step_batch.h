@@ -27,6 +27,7 @@ struct StepGroup {
   int32_t first_chunk = 0;
   int32_t first_staged = 0;
   int32_t first_entry = 0;
+  int32_t first_store = 0;  // of segments whose layouts have a store
 };
 
 struct StepBatch {
@@ -38,6 +39,7 @@ struct StepBatch {
   int32_t num_chunks = 0;
   int32_t num_staged = 0;
   int32_t num_entry_rows = 0;
+  int32_t num_store_segments = 0;
   int32_t max_chunk_staged = 0;
 
   int32_t num_rows() const { return static_cast<int32_t>(token.size()); }

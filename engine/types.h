@@ -37,7 +37,36 @@ struct ScopedName {
   std::string id;
 };
 
-enum class Strategy : int8_t { kDefault, kRasq, kFull, kWindow };
+// Records on disk hold the numbers.
+enum class Strategy : int8_t {
+  kDefault = 0,
+  kRasq = 1,
+  kFull = 2,
+  kWindow = 3,
+  // Published methods that keep exact keys and values behind the window: see state_layout.h.
+  kGca = 6,
+  kRazor = 7,
+  kPyramid = 8,
+};
+constexpr const char* Name(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::kDefault:
+      return "default";
+    case Strategy::kRasq:
+      return "rasq";
+    case Strategy::kFull:
+      return "full";
+    case Strategy::kWindow:
+      return "window";
+    case Strategy::kGca:
+      return "gca";
+    case Strategy::kRazor:
+      return "razor";
+    case Strategy::kPyramid:
+      return "pyramid";
+  }
+  return "unknown";
+}
 enum class SessionState : int8_t {
   kActive,
   kParked,  // as kActive, but its state is in host memory or on disk
@@ -217,6 +246,24 @@ enum class LoadFormat : int8_t {
   kDummy,  // random weights of the configs' shapes, for measuring without a checkpoint
 };
 
+// The published methods: strategies gca, razor and pyramid. What the papers say is the default.
+struct BaselineOptions {
+  // 0: states as published, which hold full_context_tokens and refuse more. Else states of constant
+  // size, the largest of so many bytes: see store_plan.h for what is left out then.
+  int64_t state_bytes = 0;
+  int32_t razor_sink_tokens = 4;      // N0
+  int32_t razor_local_tokens = 4000;  // S0: the least that a head keeps of the newest
+  int32_t razor_compression = 5;      // C: a head that does not retrieve keeps 1 / C of the stream
+  double razor_induction_share = 0.14;   // of all kv heads: those that retrieve, by induction score
+  double razor_echo_share = 0.01;        // and by echo score
+  int32_t razor_prompt_tokens = 2500;    // K: of the random prompt, which is read four times over
+  int32_t pyramid_budget_tokens = 2048;  // B: mean of the layers, the window's among them
+  int32_t pyramid_beta = 20;             // the last layer has 1 / beta of the mean
+  int32_t pyramid_query_tokens = 8;      // w: the last queries, by which tokens are chosen
+  int32_t pyramid_pool_tokens = 7;       // width of the max-pooling of their weights, odd
+  int32_t gca_read_chunks = 8;           // k: chunks that a segment and kv head read
+};
+
 // Counts and bytes are of one device.
 struct EngineOptions {
   std::string model = "models/default";  // directory of the checkpoint
@@ -232,10 +279,15 @@ struct EngineOptions {
   std::string snapshot_dir;      // may be shared by servers; empty: "snapshots" in state_dir
   // Sessions open at once. 0: as many as there are places for their states, where a disk has 65536.
   int32_t max_open_sessions = 0;
-  int32_t max_generations = 4;         // generations at once; each works on a copy of a state
-  int32_t max_full_sessions = 2;       // states of strategy full; 0: none are served
-  int32_t full_context_tokens = 8192;  // length at which strategy full refuses more
-  int32_t capacity_tokens = 0;         // entries of the rotating buffer; 0: the model's
+  int32_t max_generations = 4;  // generations at once; each works on a copy of a state
+  // Those that sessions may have; rasq only where the model has a memory.
+  std::vector<Strategy> strategies = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull};
+  // States of each strategy but rasq and window; 0: none of these are served.
+  int32_t max_full_sessions = 2;
+  // Length at which strategy full refuses more, and the published methods as they were published.
+  int32_t full_context_tokens = 8192;
+  BaselineOptions baselines;
+  int32_t capacity_tokens = 0;  // entries of the rotating buffer; 0: the model's
   // kInt8: entries and their index keys take about half the bytes of bfloat16; what is read of them
   // is rounded. The window is of the element type in any case.
   EntryType entry_type = EntryType::kElement;
@@ -251,6 +303,14 @@ struct EngineOptions {
   // 0: no bound. Appends have a quarter of the time in any case: see step_pace.h.
   double mixed_step_slowdown = 1.7;
   std::shared_ptr<Tenants> tenants;  // weights, quotas; null: all have equal weights and none
+};
+
+// States of a strategy that has slots of its own.
+struct OwnStates {
+  Strategy strategy = Strategy::kFull;
+  int32_t sessions = 0;
+  int64_t state_bytes = 0;         // of one
+  int32_t max_context_tokens = 0;  // at which it refuses more; 0: never
 };
 
 struct ModelInfo {
@@ -270,7 +330,8 @@ struct ModelInfo {
   int32_t session_slots = 0;
   std::string device;
   std::string dtype;
-  std::string entry_type;  // of the memory's entries: as dtype, or "int8"
+  std::string entry_type;             // of the memory's entries: as dtype, or "int8"
+  std::vector<OwnStates> own_states;  // of strategies that do not share slots with others
 };
 
 // Gauges and counters at one moment.

@@ -54,6 +54,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.k, rows * kv, element);
   take(w.v, rows * kv, element);
   take(w.attended, rows * q, element);
+  take(w.lse, rows * model.num_heads, sizeof(float));
   take(w.gate_up, rows * 2 * model.intermediate, sizeof(float));
   take(w.activated, rows * model.intermediate, element);
   take(w.logits, samples * model.vocab, sizeof(float));
@@ -98,6 +99,10 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   w.selected_budget.resize(w.selected.size());
   for (int32_t*& count : w.selected_count) take(count, segments, sizeof(int32_t));
   for (int32_t*& most : w.selected_budget) take(most, segments, sizeof(int32_t));
+  w.listed_count.resize(limits.max_store_streams > 0 ? model.num_layers : 0);
+  for (int32_t*& count : w.listed_count) {
+    take(count, int64_t{limits.max_store_streams} * model.num_kv_heads, sizeof(int32_t));
+  }
 
   RASQ_ASSIGN_OR_RETURN(w.memory_, ops.Allocate(total));
   for (const auto& [offset, set] : parts) set(w.memory_->data() + offset);
@@ -109,6 +114,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
       rows * (2 * sizeof(int32_t) + sizeof(uint8_t)) +
       streams * (sizeof(StreamChunk) + sizeof(WritePolicy) + sizeof(ReadPolicy)) +
       segments * sizeof(StreamSegment) +
+      int64_t{limits.max_store_streams} * model.num_layers * sizeof(int32_t) +
       samples * (sizeof(SamplePolicy) + 4 * limits.max_seen * sizeof(int32_t)) +
       (64 + streams) * 64;
   RASQ_ASSIGN_OR_RETURN(w.upload, Upload::Create(ops, upload));

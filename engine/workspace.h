@@ -19,6 +19,7 @@ namespace rasq {
 // The largest step that a model can be asked for.
 struct StepLimits {
   int32_t max_streams = 1;        // in one step
+  int32_t max_store_streams = 0;  // of them: those whose layouts have a store
   int32_t max_rows = 512;         // tokens of all streams
   int32_t max_samples = 1;        // streams that draw a token
   int32_t max_alternatives = 20;  // log-probabilities reported beside a drawn token
@@ -79,6 +80,7 @@ struct Workspace {
   void* k;          // E [rows, num_kv_heads, head_dim]
   void* v;          // E [rows, num_kv_heads, head_dim]
   void* attended;   // E [rows, num_heads, head_dim]
+  float* lse;       // [rows, num_heads]: see StreamAttentionArgs
   float* gate_up;   // [rows, 2 * intermediate]
   void* activated;  // E [rows, intermediate]
   float* logits;    // [samples, vocab]
@@ -121,6 +123,7 @@ struct Workspace {
   int32_t* num_replaced;                  // [streams]
   std::vector<int32_t*> selected_count;   // [retrieval layers]: [segments]
   std::vector<int32_t*> selected_budget;  // the same: how many might have been
+  std::vector<int32_t*> listed_count;     // [layers]: [store streams, num_kv_heads]
 
   // Copies the results to the host and waits for the step.
   absl::Status FetchResults(Ops& ops);

@@ -184,6 +184,21 @@ absl::Status CpuOps::StreamAttention(const StreamAttentionArgs& args) {
   return StreamAttentionCpu(args, pool_);
 }
 absl::Status CpuOps::KeyWeights(const KeyWeightsArgs& args) { return KeyWeightsCpu(args, pool_); }
+absl::Status CpuOps::PyramidEntries(const PyramidEntriesArgs& args) {
+  return PyramidEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::RazorEntries(const RazorEntriesArgs& args) {
+  return RazorEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::RepeatScores(const RepeatScoresArgs& args) {
+  return RepeatScoresCpu(args, pool_);
+}
+absl::Status CpuOps::ChunkEntries(const ChunkEntriesArgs& args) {
+  return ChunkEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::ChunkQueries(const ChunkQueriesArgs& args) {
+  return ChunkQueriesCpu(args, pool_);
+}
 absl::Status CpuOps::Sample(const SampleArgs& args) { return SampleCpu(args, pool_); }
 
 absl::StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const OpsOptions& options) {

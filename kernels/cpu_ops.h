@@ -54,6 +54,11 @@ class CpuOps : public Ops {
   absl::Status KeepClusters(const KeepClustersArgs& args) override;
   absl::Status StreamAttention(const StreamAttentionArgs& args) override;
   absl::Status KeyWeights(const KeyWeightsArgs& args) override;
+  absl::Status PyramidEntries(const PyramidEntriesArgs& args) override;
+  absl::Status RazorEntries(const RazorEntriesArgs& args) override;
+  absl::Status RepeatScores(const RepeatScoresArgs& args) override;
+  absl::Status ChunkEntries(const ChunkEntriesArgs& args) override;
+  absl::Status ChunkQueries(const ChunkQueriesArgs& args) override;
   absl::Status Sample(const SampleArgs& args) override;
 
  private:

@@ -357,6 +357,26 @@ absl::Status CudaOps::KeyWeights(const KeyWeightsArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return KeyWeightsCuda(args, stream_);
 }
+absl::Status CudaOps::PyramidEntries(const PyramidEntriesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return PyramidEntriesCuda(args, stream_);
+}
+absl::Status CudaOps::RazorEntries(const RazorEntriesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return RazorEntriesCuda(args, stream_);
+}
+absl::Status CudaOps::RepeatScores(const RepeatScoresArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return RepeatScoresCuda(args, stream_);
+}
+absl::Status CudaOps::ChunkEntries(const ChunkEntriesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return ChunkEntriesCuda(args, stream_);
+}
+absl::Status CudaOps::ChunkQueries(const ChunkQueriesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return ChunkQueriesCuda(args, stream_);
+}
 absl::Status CudaOps::Sample(const SampleArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return SampleCuda(args, stream_);

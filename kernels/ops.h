@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "kernels/budget_head.h"
+#include "kernels/chunk_entries.h"
 #include "kernels/cluster_entries.h"
 #include "kernels/compress_entries.h"
 #include "kernels/copy_rows.h"
@@ -19,6 +20,9 @@
 #include "kernels/gemm.h"
 #include "kernels/index_tokens.h"
 #include "kernels/key_weights.h"
+#include "kernels/pyramid_entries.h"
+#include "kernels/razor_entries.h"
+#include "kernels/repeat_scores.h"
 #include "kernels/replace_entries.h"
 #include "kernels/retrieval_scores.h"
 #include "kernels/rms_norm.h"
@@ -111,6 +115,11 @@ class Ops {
   virtual absl::Status KeepClusters(const KeepClustersArgs& args) = 0;
   virtual absl::Status StreamAttention(const StreamAttentionArgs& args) = 0;
   virtual absl::Status KeyWeights(const KeyWeightsArgs& args) = 0;
+  virtual absl::Status PyramidEntries(const PyramidEntriesArgs& args) = 0;
+  virtual absl::Status RazorEntries(const RazorEntriesArgs& args) = 0;
+  virtual absl::Status RepeatScores(const RepeatScoresArgs& args) = 0;
+  virtual absl::Status ChunkEntries(const ChunkEntriesArgs& args) = 0;
+  virtual absl::Status ChunkQueries(const ChunkQueriesArgs& args) = 0;
   virtual absl::Status Sample(const SampleArgs& args) = 0;
 };
 

@@ -49,6 +49,12 @@ absl::StatusOr<Strategy> StrategyFromProto(v1::Strategy strategy) {
       return Strategy::kFull;
     case v1::STRATEGY_WINDOW:
       return Strategy::kWindow;
+    case v1::STRATEGY_GCA:
+      return Strategy::kGca;
+    case v1::STRATEGY_RAZOR:
+      return Strategy::kRazor;
+    case v1::STRATEGY_PYRAMID:
+      return Strategy::kPyramid;
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("options.strategy=", static_cast<int>(strategy), ": unknown"));

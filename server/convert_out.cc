@@ -16,6 +16,12 @@ v1::Strategy ToProto(Strategy strategy) {
       return v1::STRATEGY_FULL;
     case Strategy::kWindow:
       return v1::STRATEGY_WINDOW;
+    case Strategy::kGca:
+      return v1::STRATEGY_GCA;
+    case Strategy::kRazor:
+      return v1::STRATEGY_RAZOR;
+    case Strategy::kPyramid:
+      return v1::STRATEGY_PYRAMID;
   }
   return v1::STRATEGY_UNSPECIFIED;
 }

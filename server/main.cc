@@ -68,6 +68,12 @@ void PrintCapacity(const rasq::EngineGroup& group) {
         Mebibytes(stats.session_bytes),
         Mebibytes(stats.weight_bytes + stats.workspace_bytes + stats.session_bytes));
   }
+  for (const rasq::OwnStates& own : model.own_states) {
+    std::printf("strategy %s: %d sessions of %lld bytes on each device, ", Name(own.strategy),
+                own.sessions, static_cast<long long>(own.state_bytes));
+    own.max_context_tokens > 0 ? std::printf("at most %d tokens each\n", own.max_context_tokens)
+                               : std::printf("of any length\n");
+  }
   const rasq::EngineStats all = group.Stats();
   std::printf("at most %d sessions open, %d are\n", all.max_open_sessions, all.sessions_open);
 }

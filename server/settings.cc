@@ -1,11 +1,14 @@
 #include "server/settings.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 
 namespace rasq {
@@ -109,6 +112,44 @@ Setting Choice(std::string group, std::string name, std::vector<std::pair<std::s
           }};
 }
 
+constexpr Strategy kStrategies[] = {Strategy::kRasq,  Strategy::kWindow,  Strategy::kFull,
+                                    Strategy::kRazor, Strategy::kPyramid, Strategy::kGca};
+
+// Names, between commas.
+template <typename Strategies>
+std::string NamesOf(const Strategies& strategies) {
+  std::string names;
+  for (const Strategy strategy : strategies) {
+    absl::StrAppend(&names, names.empty() ? "" : ",", Name(strategy));
+  }
+  return names;
+}
+
+Setting StrategyList(std::string group, std::string name, std::string meaning,
+                     Member<std::vector<Strategy>> member) {
+  return {std::move(group),
+          std::move(name),
+          "NAME,...",
+          std::move(meaning),
+          [member](absl::string_view text, Flags& flags) {
+            std::vector<Strategy> strategies;
+            for (const absl::string_view wanted : absl::StrSplit(text, ',')) {
+              const auto* found =
+                  std::find_if(std::begin(kStrategies), std::end(kStrategies),
+                               [&](Strategy strategy) { return Name(strategy) == wanted; });
+              if (found == std::end(kStrategies) ||
+                  std::find(strategies.begin(), strategies.end(), *found) != strategies.end()) {
+                return absl::InvalidArgumentError(
+                    absl::StrCat("must be of ", NamesOf(kStrategies), ", each once at most"));
+              }
+              strategies.push_back(*found);
+            }
+            member(flags) = std::move(strategies);
+            return absl::OkStatus();
+          },
+          [member](const Flags& flags) { return NamesOf(Get(member, flags)); }};
+}
+
 }  // namespace
 
 #define RASQ_MEMBER(path) \
@@ -209,11 +250,32 @@ const std::vector<Setting>& Settings() {
           "Generations at once on each device; each works on a copy of its session's state.", 1,
           1 << 20, RASQ_MEMBER(server.engine.max_generations)),
       Number<int32_t>("Capacity", "max-full-sessions", "N",
-                      "States of strategy full on each device; 0: none are served.", 0, 1 << 20,
-                      RASQ_MEMBER(server.engine.max_full_sessions)),
+                      "States of each strategy but rasq and window on each device; 0: none of "
+                      "these are served.",
+                      0, 1 << 20, RASQ_MEMBER(server.engine.max_full_sessions)),
       Number<int32_t>("Capacity", "full-context-tokens", "TOKENS",
-                      "Length past which a session of strategy full refuses more.", 1, kMax32,
-                      RASQ_MEMBER(server.engine.full_context_tokens)),
+                      "Length past which a session of strategy full refuses more, and one of a "
+                      "published method without baseline-state-bytes.",
+                      1, kMax32, RASQ_MEMBER(server.engine.full_context_tokens)),
+      StrategyList("Capacity", "strategies",
+                   "Strategies that sessions may have; razor finds its heads when the server "
+                   "starts.",
+                   RASQ_MEMBER(server.engine.strategies)),
+      Number<int64_t>("Capacity", "baseline-state-bytes", "BYTES",
+                      "States of the published methods (razor, pyramid, gca) are of constant size, "
+                      "the largest of so many bytes; 0: as published, they grow with the stream.",
+                      0, int64_t{1} << 50, RASQ_MEMBER(server.engine.baselines.state_bytes)),
+      Number<int32_t>("Capacity", "pyramid-budget-tokens", "TOKENS",
+                      "PyramidKV's mean of the layers' budgets, the window's tokens among them, as "
+                      "published.",
+                      1, 1 << 20, RASQ_MEMBER(server.engine.baselines.pyramid_budget_tokens)),
+      Number<int32_t>("Capacity", "gca-read-chunks", "N",
+                      "Chunks of 64 tokens that a segment reads with grouped cross attention.", 1,
+                      64, RASQ_MEMBER(server.engine.baselines.gca_read_chunks)),
+      Number<int32_t>("Capacity", "razor-local-tokens", "TOKENS",
+                      "RazorAttention's S0: what heads that do not retrieve keep at least, as "
+                      "published.",
+                      0, 1 << 20, RASQ_MEMBER(server.engine.baselines.razor_local_tokens)),
       Number<int32_t>("Capacity", "buffer-capacity-tokens", "TOKENS",
                       "Entries of each session's rotating buffer; 0: the model's.", 0, kMax32,
                       RASQ_MEMBER(server.engine.capacity_tokens)),

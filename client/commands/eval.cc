@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -36,7 +37,8 @@ struct EvalFlags {
   void AddTo(FlagSet* flags) {
     flags->Add("tasks", 0, &tasks, "NAME,... of the tasks (default: all that there are)");
     flags->Add("lengths", 0, &lengths, "N,... tokens of a stream (default: 4096,16384)");
-    flags->Add("strategies", 0, &strategies, "NAME,... rasq, window, full (default: rasq)");
+    flags->Add("strategies", 0, &strategies,
+               "NAME,... rasq, window, full, razor, pyramid, gca (default: rasq)");
     flags->Add("streams", 0, &streams, "N of each task and length (default: 8)");
     flags->Add("questions", 0, &questions, "N of a stream, at most (default: 8)");
     flags->Add("facts", 0, &facts, "N of a stream; stories have their own (default: 32)");
@@ -88,8 +90,10 @@ absl::StatusOr<RunHeader> MakeHeader(const EvalFlags& flags) {
   if (header.lengths.empty()) return UsageError("--lengths: at least one");
   if (header.strategies.empty()) return UsageError("--strategies: at least one");
   for (const std::string& strategy : header.strategies) {
-    if (strategy != "rasq" && strategy != "window" && strategy != "full") {
-      return UsageError(absl::StrCat("--strategies: ", strategy, " is not rasq, window or full"));
+    v1::Strategy known;
+    if (!v1::Strategy_Parse(absl::StrCat("STRATEGY_", absl::AsciiStrToUpper(strategy)), &known) ||
+        known == v1::STRATEGY_UNSPECIFIED) {
+      return UsageError(absl::StrCat("--strategies: ", strategy, " is unknown"));
     }
   }
   return header;

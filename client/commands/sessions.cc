@@ -20,10 +20,12 @@ absl::Status Print(const Context& context, const absl::StatusOr<T>& result) {
 }
 
 absl::StatusOr<v1::Strategy> ParseStrategy(const std::string& name) {
-  for (const v1::Strategy strategy : {v1::STRATEGY_RASQ, v1::STRATEGY_FULL, v1::STRATEGY_WINDOW}) {
+  for (int number = v1::Strategy_MIN + 1; number <= v1::Strategy_MAX; ++number) {
+    if (!v1::Strategy_IsValid(number)) continue;
+    const auto strategy = static_cast<v1::Strategy>(number);
     if (ShortName(strategy) == name) return strategy;
   }
-  return UsageError(absl::StrCat("--strategy=", name, ": not rasq, full or window"));
+  return UsageError(absl::StrCat("--strategy=", name, ": is unknown"));
 }
 
 template <typename Request>
@@ -48,7 +50,7 @@ struct CreateFlags {
   std::vector<std::string> labels;
 
   void AddTo(FlagSet* flags) {
-    flags->Add("strategy", 0, &strategy, "rasq|full|window: what the session remembers");
+    flags->Add("strategy", 0, &strategy, "rasq|full|window|razor|pyramid|gca: what it remembers");
     flags->Add("ttl", 0, &ttl, "DURATION such as 30m: idle time after which it is deleted");
     flags->Add("retrieval-budget-tokens", 0, &retrieval_budget_tokens, "N tokens read from memory");
     flags->Add("retrieval-budget-gain", 0, &retrieval_budget_gain, "X, more for hard queries");

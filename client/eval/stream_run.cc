@@ -235,9 +235,9 @@ absl::StatusOr<StreamRecord> StreamRun::Run(const std::string& session_id) {
   return std::move(record_);
 }
 
-// Whether a strategy that keeps everything has met its end.
+// Whether a strategy that has no constant state has met its end.
 bool RefusesLength(const StreamKey& key, const absl::Status& status) {
-  return key.strategy == "full" &&
+  return key.strategy != "rasq" && key.strategy != "window" &&
          (absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status) ||
           absl::IsOutOfRange(status) || absl::IsResourceExhausted(status));
 }

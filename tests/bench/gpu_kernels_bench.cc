@@ -58,7 +58,7 @@ class World {
       : ops(device),
         model(checkpoint.model()),
         mem(WithClusters(checkpoint.memory())),
-        layout(Must(MakeStateLayout(Strategy::kRasq, model, mem, ops.element(), 8192))),
+        layout(Must(MakeStateLayout(Strategy::kRasq, model, mem, ops.element(), {}))),
         memory(device) {
     const int64_t position = 128 << 10;
     std::vector<StreamCursor> cursors(

@@ -103,7 +103,7 @@ TEST(ClustersLayoutTest, RoomOnlyWhereThereAreClusters) {
     options.cluster_min_entries = min_entries;
     ModelHarness harness(options);
     const auto layout = MakeStateLayout(Strategy::kRasq, harness.model().config(), harness.memory(),
-                                        DType::kFloat32, /*full_context_tokens=*/0);
+                                        DType::kFloat32, {});
     EXPECT_TRUE(layout.ok()) << layout.status();
     EXPECT_EQ(layout->has_clusters(), clusters > 0 && min_entries < 8);
     return layout->bytes;

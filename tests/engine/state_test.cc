@@ -19,7 +19,7 @@ using testing::ModelHarness;
 TEST(StateLayoutTest, PartsDoNotOverlapAndAddUp) {
   ModelHarness harness({.checkpoint = "models/default", .backend = "float32"});
   const auto layout = *MakeStateLayout(Strategy::kRasq, harness.model().config(), harness.memory(),
-                                       DType::kFloat32, /*full_context_tokens=*/0);
+                                       DType::kFloat32, {});
   std::set<int64_t> offsets;
   const auto add = [&](int64_t offset) {
     EXPECT_EQ(offset % 256, 0);
@@ -51,7 +51,7 @@ TEST(StateLayoutTest, BytesOfTheShapes) {
         Checkpoint::Open(testing::SourcePath(std::string("models/") + name), LoadFormat::kDummy);
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
     const auto layout = MakeStateLayout(Strategy::kRasq, (*checkpoint)->model(),
-                                        (*checkpoint)->memory(), DType::kBfloat16, 0);
+                                        (*checkpoint)->memory(), DType::kBfloat16, {});
     ASSERT_TRUE(layout.ok()) << layout.status();
     EXPECT_EQ(layout->bytes, bytes) << name;
   }
@@ -67,12 +67,12 @@ TEST(StateLayoutTest, BytesInInt8) {
     MemoryConfig memory = (*checkpoint)->memory();
     memory.entry_type = EntryType::kInt8;
     const auto layout =
-        MakeStateLayout(Strategy::kRasq, (*checkpoint)->model(), memory, DType::kBfloat16, 0);
+        MakeStateLayout(Strategy::kRasq, (*checkpoint)->model(), memory, DType::kBfloat16, {});
     ASSERT_TRUE(layout.ok()) << layout.status();
     EXPECT_EQ(layout->bytes, bytes) << name;
     EXPECT_EQ(layout->entry_type, EntryType::kInt8);
     const auto window =
-        MakeStateLayout(Strategy::kWindow, (*checkpoint)->model(), memory, DType::kBfloat16, 0);
+        MakeStateLayout(Strategy::kWindow, (*checkpoint)->model(), memory, DType::kBfloat16, {});
     EXPECT_EQ(window->entry_type, EntryType::kElement);  // it has none
   }
 }
@@ -95,9 +95,9 @@ TEST(SlotPoolTest, AsManyAsFit) {
 
 TEST(StateLayoutTest, AStrategyWithMemoryNeedsAnAdapter) {
   const ModelConfig model{.num_layers = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 2};
-  const auto layout = MakeStateLayout(Strategy::kRasq, model, MemoryConfig{}, DType::kFloat32, 0);
+  const auto layout = MakeStateLayout(Strategy::kRasq, model, MemoryConfig{}, DType::kFloat32, {});
   EXPECT_EQ(layout.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(MakeStateLayout(Strategy::kWindow, model, MemoryConfig{}, DType::kFloat32, 0).ok());
+  EXPECT_TRUE(MakeStateLayout(Strategy::kWindow, model, MemoryConfig{}, DType::kFloat32, {}).ok());
 }
 
 TEST(SlotPoolTest, SlotsComeBackOnce) {

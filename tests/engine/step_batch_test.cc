@@ -91,5 +91,20 @@ TEST(StepBatchTest, StreamsOfOneLayoutFormAGroup) {
   EXPECT_EQ(batch.last_row, (std::vector<int32_t>{3, 8, 4}));
 }
 
+TEST(StepBatchTest, StoresAreCountedByTheirSegments) {
+  StateLayout first = Layout(Strategy::kRazor, 0), second = Layout(Strategy::kGca, 0);
+  first.store.max_listed = second.store.max_listed = 2;
+  const StateLayout window = Layout(Strategy::kWindow, 0);
+  StreamCursor a{.position = 16, .segment_start = 12}, b = a, c = a, d = a;
+  const std::vector<StreamStep> streams = {Stream(window, a, 8), Stream(first, b, 4),
+                                           Stream(first, c, 2), Stream(second, d, 1)};
+  const StepBatch batch = MakeStepBatch(streams);
+  ASSERT_EQ(batch.groups.size(), 3u);
+  EXPECT_EQ(batch.groups[1].first_store, 0);
+  EXPECT_EQ(batch.groups[2].first_store, 2);
+  EXPECT_EQ(batch.num_store_segments, 3);
+  EXPECT_EQ(batch.num_segments, 5);
+}
+
 }  // namespace
 }  // namespace rasq

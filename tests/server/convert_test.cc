@@ -282,6 +282,24 @@ TEST(ConvertTest, GenerateRefusesOutlandishValues) {
   }
 }
 
+TEST(ConvertTest, StrategiesThereAndBack) {
+  for (const auto& [strategy, name] : {std::pair(Strategy::kRasq, v1::STRATEGY_RASQ),
+                                       std::pair(Strategy::kFull, v1::STRATEGY_FULL),
+                                       std::pair(Strategy::kWindow, v1::STRATEGY_WINDOW),
+                                       std::pair(Strategy::kGca, v1::STRATEGY_GCA),
+                                       std::pair(Strategy::kRazor, v1::STRATEGY_RAZOR),
+                                       std::pair(Strategy::kPyramid, v1::STRATEGY_PYRAMID)}) {
+    v1::CreateSessionRequest request;
+    request.mutable_options()->set_strategy(name);
+    const auto converted = FromProto(request, "");
+    ASSERT_TRUE(converted.ok()) << converted.status();
+    EXPECT_EQ(converted->options.strategy, strategy);
+    SessionInfo session;
+    session.options.strategy = strategy;
+    EXPECT_EQ(ToProto(session).options().strategy(), name);
+  }
+}
+
 TEST(ConvertTest, SessionToProto) {
   SessionInfo session;
   session.id = "s";

@@ -70,6 +70,24 @@ TEST(FlagsTest, EveryKindOfValue) {
   EXPECT_EQ(flags->server.engine.max_batch_streams, 64);
 }
 
+TEST(FlagsTest, PublishedMethods) {
+  const absl::StatusOr<Flags> flags =
+      ParseFlags({"--strategies=window,razor,gca", "--baseline-state-bytes", "4134400",
+                  "--razor-local-tokens=100", "--pyramid-budget-tokens=128", "--gca-read-chunks=4"},
+                 {});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  const EngineOptions& engine = flags->server.engine;
+  EXPECT_THAT(engine.strategies, ElementsAre(Strategy::kWindow, Strategy::kRazor, Strategy::kGca));
+  EXPECT_EQ(engine.baselines.state_bytes, 4134400);
+  EXPECT_EQ(engine.baselines.razor_local_tokens, 100);
+  EXPECT_EQ(engine.baselines.pyramid_budget_tokens, 128);
+  EXPECT_EQ(engine.baselines.gca_read_chunks, 4);
+  EXPECT_THAT(ErrorOf(ParseFlags({"--strategies=rasq,snap"}, {})),
+              HasSubstr("must be of rasq,window,full,razor,pyramid,gca, each once at most"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--strategies=rasq,rasq"}, {})), HasSubstr("each once at most"));
+  EXPECT_THAT(ErrorOf(ParseFlags({"--strategies="}, {})), HasSubstr("must be of rasq"));
+}
+
 TEST(FlagsTest, SecurityLimitsAndState) {
   const absl::StatusOr<Flags> flags = ParseFlags({"--auth-file=a.json",
                                                   "--tls-cert=c.pem",
@@ -169,6 +187,8 @@ TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
                            "--max-generations",
                            "--max-full-sessions",
                            "--full-context-tokens",
+                           "--strategies NAME,...  (default rasq,window,full)",
+                           "--baseline-state-bytes BYTES  (default 0)",
                            "--buffer-capacity-tokens",
                            "--entry-type auto|int8  (default auto)",
                            "--max-batch-tokens",

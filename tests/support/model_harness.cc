@@ -29,7 +29,8 @@ std::string SourcePath(const std::string& relative) {
   return std::string(folder != nullptr ? folder : RASQ_SOURCE_DIR) + "/" + relative;
 }
 
-ModelHarness::ModelHarness(const HarnessOptions& options) : full_context_(options.full_context) {
+ModelHarness::ModelHarness(const HarnessOptions& options)
+    : store_{.full_context_tokens = options.full_context, .baselines = options.baselines} {
   const bool is_absolute = absl::StartsWith(options.checkpoint, "/");
   checkpoint_ =
       OrDie(Checkpoint::Open(is_absolute ? options.checkpoint : SourcePath(options.checkpoint)));
@@ -40,9 +41,12 @@ ModelHarness::ModelHarness(const HarnessOptions& options) : full_context_(option
   memory.num_clusters = options.num_clusters;
   memory.read_clusters = options.read_clusters;
   memory.cluster_min_entries = options.cluster_min_entries;
-  model_ = OrDie(Model::Create(
-      *checkpoint_, memory,
-      {.max_streams = options.max_streams, .max_rows = options.max_rows, .max_samples = 4}, *ops_));
+  model_ = OrDie(Model::Create(*checkpoint_, memory,
+                               {.max_streams = options.max_streams,
+                                .max_store_streams = options.max_streams,
+                                .max_rows = options.max_rows,
+                                .max_samples = 4},
+                               *ops_));
 }
 
 TestStream ModelHarness::NewStream(Strategy strategy) {
@@ -53,8 +57,9 @@ TestStream ModelHarness::NewStream(Strategy strategy) {
       return stream;
     }
   }
-  layouts_.push_back(std::make_unique<StateLayout>(OrDie(
-      MakeStateLayout(strategy, model_->config(), memory(), ops_->element(), full_context_))));
+  layouts_.push_back(std::make_unique<StateLayout>(
+      OrDie(MakeStateLayout(strategy, model_->config(), memory(), ops_->element(), store_))));
+  RASQ_CHECK(model_->Serve(*layouts_.back()).ok());
   return NewStream(strategy);
 }
 

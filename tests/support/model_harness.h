@@ -28,6 +28,7 @@ struct HarnessOptions {
   int32_t max_rows = 512;
   int32_t max_streams = 4;
   int32_t full_context = 1024;
+  BaselineOptions baselines = {};
 };
 
 struct TestStream {
@@ -46,6 +47,8 @@ class ModelHarness {
   const MemoryConfig& memory() const { return model_->memory(); }
 
   TestStream NewStream(Strategy strategy = Strategy::kRasq);
+  // Of the layouts made from now on.
+  StoreOptions& store() { return store_; }
   // A step of one stream; [tokens, vocab] logits. `breaks` are indices that start a segment.
   std::vector<float> Run(TestStream& stream, const std::vector<int32_t>& tokens,
                          const std::vector<int32_t>& breaks = {});
@@ -60,7 +63,7 @@ class ModelHarness {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Model> model_;
   std::vector<std::unique_ptr<StateLayout>> layouts_;
-  int32_t full_context_;
+  StoreOptions store_;
 };
 
 // A tensor of a safetensors file of tests/testdata.
