@@ -6,12 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status.h"
-#include "kernels/budget_head.h"
 
 namespace rasq::train {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 50;
+constexpr size_t kMaxFactors = 32;  // as many as the engine's head may have
 
 template <typename Value>
 Value Choice(FieldReader& fields, const char* name, const std::map<std::string, Value>& values,
@@ -98,8 +98,8 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
 void ReadBudgetFactors(FieldReader& fields, Recipe& recipe) {
   const Json* factors = fields.Find("budget_factors");
   if (factors == nullptr) return;
-  const std::string want = absl::StrCat("a list of 1 to ", kMaxBudgetFactors, " numbers above 0");
-  if (!factors->is_array() || factors->empty() || factors->size() > kMaxBudgetFactors) {
+  const std::string want = absl::StrCat("a list of 1 to ", kMaxFactors, " numbers above 0");
+  if (!factors->is_array() || factors->empty() || factors->size() > kMaxFactors) {
     return fields.Bad("budget_factors", *factors, want);
   }
   for (const Json& factor : *factors) {

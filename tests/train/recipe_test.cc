@@ -1,9 +1,13 @@
 #include "train/recipe.h"
 
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/budget_head.h"
 
 namespace rasq::train {
 namespace {
@@ -32,6 +36,12 @@ TEST(RecipeTest, BudgetFactors) {
   const auto recipe = ParseRecipe(With(R"(, "budget_factors": [0.25, 1])"), "r");
   ASSERT_TRUE(recipe.ok()) << recipe.status();
   EXPECT_THAT(recipe->budget_factors, ElementsAre(0.25f, 1.0f));
+  const auto ones = [](int32_t count) {
+    return absl::StrCat(", \"budget_factors\": [",
+                        absl::StrJoin(std::vector<int32_t>(count, 1), ", "), "]");
+  };
+  EXPECT_TRUE(ParseRecipe(With(ones(kMaxBudgetFactors)), "r").ok());
+  EXPECT_FALSE(ParseRecipe(With(ones(kMaxBudgetFactors + 1)), "r").ok());
   for (const char* bad : {"[]", "2", "[0]", "[1, -2]", "[\"1\"]", "[1025]"}) {
     const absl::Status status =
         ParseRecipe(With(std::string(R"(, "budget_factors": )") + bad), "r").status();
