@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/eval/files.h"
+#include "client/security.h"
 
 namespace rasq::client {
 namespace {
@@ -53,9 +54,7 @@ std::string DescribeProcessor(absl::string_view cpuinfo) {
 }
 
 std::string DescribeMachine(absl::string_view address, absl::string_view device) {
-  const bool here = absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
-                    absl::StartsWith(address, "[::1]") || absl::StartsWith(address, "unix:");
-  if (!here) return "";
+  if (!IsLocal(address)) return "";
   if (absl::StartsWith(device, "cuda")) {
     return DescribeGpus(1 + std::count(device.begin(), device.end(), ','));
   }
