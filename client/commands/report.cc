@@ -19,7 +19,8 @@ absl::Status WriteTextFile(const std::string& path, const std::string& text) {
   return file ? absl::OkStatus() : absl::ErrnoToStatus(errno, path);
 }
 
-absl::Status Report(const Arguments& files, const std::string& folder, bool no_pictures) {
+absl::Status Report(const Arguments& files, const std::string& folder,
+                    const std::string& results_md, bool no_pictures) {
   std::vector<NamedResults> all;
   for (const std::string& path : files) {
     const absl::StatusOr<std::string> text = ReadTextFile(path);
@@ -41,6 +42,9 @@ absl::Status Report(const Arguments& files, const std::string& folder, bool no_p
     if (!status.ok()) return status;
     status = WriteTextFile(absl::StrCat(folder, "/", table.name, ".csv"), ToCsv(table));
   }
+  if (status.ok() && !results_md.empty()) {
+    status = WriteTextFile(results_md, MakeMarkdown(all, tables, /*plots=*/{}));
+  }
   for (const Plot& plot : plots) {
     if (!status.ok()) return status;
     status = Draw(plot, folder);
@@ -53,12 +57,14 @@ absl::Status Report(const Arguments& files, const std::string& folder, bool no_p
 
 absl::Status RunReport(Context& context, const Arguments& arguments) {
   std::string folder = "report";
+  std::string results_md;
   bool no_pictures = false;
   FlagSet flags(
       "report FILE...",
       "Makes tables and pictures of results that `rasq eval` wrote: report.md, a CSV file a\n"
       "table, and SVG and PNG pictures by gnuplot. Several files are set side by side.");
   flags.Add("to", 't', &folder, "FOLDER to write into (default: report)");
+  flags.Add("results-md", 0, &results_md, "FILE to write the tables to as well, for a repository");
   flags.Add("no-pictures", 0, &no_pictures, "tables alone: gnuplot is not needed");
   AddGlobalFlags(&context, &flags);
   const absl::StatusOr<Arguments> operands = flags.Parse(arguments);
@@ -68,7 +74,7 @@ absl::Status RunReport(Context& context, const Arguments& arguments) {
     return absl::OkStatus();
   }
   if (operands->empty()) return UsageError("report wants a FILE of results");
-  return Report(*operands, folder, no_pictures);
+  return Report(*operands, folder, results_md, no_pictures);
 }
 
 }  // namespace rasq::client

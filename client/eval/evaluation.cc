@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/eval/stream_run.h"
 
 namespace rasq::client {
 namespace {
@@ -37,10 +36,16 @@ Evaluation::Evaluation(const ClientOptions& client, const RunHeader& header, con
     for (int64_t stream = 0; stream < header.streams; ++stream) {
       for (const std::string& task : header.tasks) {
         for (const std::string& strategy : header.strategies) {
-          StreamKey key{.strategy = strategy, .task = task, .length = length, .stream = stream};
-          if (file->Has(key)) continue;
-          streams_.push_back(std::move(key));
-          progress_.total += length;
+          for (const std::string& settings : header.settings) {
+            StreamKey key{.strategy = strategy,
+                          .settings = settings,
+                          .task = task,
+                          .length = length,
+                          .stream = stream};
+            if (file->Has(key)) continue;
+            streams_.push_back(std::move(key));
+            progress_.total += length;
+          }
         }
       }
     }
@@ -53,19 +58,27 @@ Progress Evaluation::progress() {
   return progress_;
 }
 
+absl::StatusOr<StreamRecord> Evaluation::RunOne(const StreamKey& key) {
+  const auto settings = std::find(header_.settings.begin(), header_.settings.end(), key.settings);
+  const StreamRunOptions options = {
+      .max_questions = header_.questions,
+      .window_tokens = header_.window_tokens,
+      .generate_tokens = header_.generate_tokens,
+      .session_options = header_.session_options[settings - header_.settings.begin()],
+      .on_tokens =
+          [this](int64_t tokens) {
+            const std::lock_guard<std::mutex> lock(mu_);
+            progress_.done = progress_.tokens += tokens;
+          },
+      .stop =
+          [this] {
+            const std::lock_guard<std::mutex> lock(mu_);
+            return !status_.ok();
+          }};
+  return RunStream(&client_, &cleaner_, *tasks_, *haystack_, key, options);
+}
+
 void Evaluation::Work() {
-  const StreamRunOptions options = {.max_questions = header_.questions,
-                                    .window_tokens = header_.window_tokens,
-                                    .on_tokens =
-                                        [this](int64_t tokens) {
-                                          const std::lock_guard<std::mutex> lock(mu_);
-                                          progress_.done = progress_.tokens += tokens;
-                                        },
-                                    .stop =
-                                        [this] {
-                                          const std::lock_guard<std::mutex> lock(mu_);
-                                          return !status_.ok();
-                                        }};
   for (;;) {
     StreamKey key;
     {
@@ -73,17 +86,18 @@ void Evaluation::Work() {
       if (!status_.ok() || next_ == streams_.size()) return;
       key = streams_[next_++];
     }
-    const absl::StatusOr<StreamRecord> record =
-        RunStream(&client_, &cleaner_, *tasks_, *haystack_, key, options);
+    const absl::StatusOr<StreamRecord> record = RunOne(key);
     const std::lock_guard<std::mutex> lock(mu_);
     if (!status_.ok()) return;
     if (record.ok()) {
+      if (!record->stream.refused.empty()) progress_.total -= key.length;
       status_ = file_->Add(record->stream, record->questions);
       continue;
     }
-    status_ = absl::Status(record.status().code(),
-                           absl::StrCat(key.task, ", ", key.length, " tokens, stream ", key.stream,
-                                        ": ", record.status().message()));
+    status_ =
+        absl::Status(record.status().code(),
+                     absl::StrCat(key.Method(), ", ", key.task, ", ", key.length,
+                                  " tokens, stream ", key.stream, ": ", record.status().message()));
     record.status().ForEachPayload([&](absl::string_view type, const absl::Cord& payload) {
       status_.SetPayload(type, payload);
     });

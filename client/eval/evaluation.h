@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "client/commands/progress.h"
 #include "client/eval/haystack.h"
 #include "client/eval/result_file.h"
 #include "client/eval/results.h"
+#include "client/eval/stream_run.h"
 #include "client/eval/task_set.h"
 #include "client/rasq_client.h"
 
@@ -19,8 +21,8 @@ namespace rasq::client {
 
 class Evaluation {
  public:
-  // All are borrowed. What to run stands in the header: `strategies` x `tasks` x `lengths` x
-  // `streams`, `parallel` at once, less what `file` already has.
+  // All are borrowed. What to run stands in the header: `strategies` x `settings` x `tasks` x
+  // `lengths` x `streams`, `parallel` at once, less what `file` already has.
   Evaluation(const ClientOptions& client, const RunHeader& header, const TaskSet* tasks,
              const Haystack* haystack, ResultFile* file);
 
@@ -32,6 +34,7 @@ class Evaluation {
 
  private:
   void Work();
+  absl::StatusOr<StreamRecord> RunOne(const StreamKey& key);
 
   const ClientOptions options_;
   const RunHeader& header_;

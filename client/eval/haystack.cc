@@ -66,6 +66,12 @@ Haystack Haystack::MadeUp() {
 
 Haystack Haystack::FromText(std::string text) { return Haystack(std::move(text)); }
 
+Haystack Haystack::FromLines(const std::vector<std::string>& lines) {
+  Haystack haystack(absl::StrCat("\n", absl::StrJoin(lines, "\n")));
+  haystack.whole_lines_ = true;
+  return haystack;
+}
+
 Haystack::Haystack(std::string text) : text_(std::move(text)) {
   if (text_.empty() || !absl::ascii_isspace(text_.front())) text_.insert(0, "\n");
 }
@@ -77,11 +83,14 @@ std::string Haystack::Describe() const {
 }
 
 Haystack::Cursor::Cursor(const Haystack* haystack, int64_t from)
-    : text_(haystack->text_), at_(WordEnd(static_cast<size_t>(from))) {
+    : text_(haystack->text_),
+      whole_lines_(haystack->whole_lines_),
+      at_(NextCut(static_cast<size_t>(from))) {
   if (at_ == text_.size()) at_ = 0;
 }
 
-size_t Haystack::Cursor::WordEnd(size_t from) const {
+size_t Haystack::Cursor::NextCut(size_t from) const {
+  if (whole_lines_) return std::min(text_.find('\n', from), text_.size());
   // Not inside a run of whitespace: tokens may span it.
   while (from < text_.size() && !(absl::ascii_isspace(text_[from]) &&
                                   (from == 0 || !absl::ascii_isspace(text_[from - 1])))) {
@@ -92,7 +101,7 @@ size_t Haystack::Cursor::WordEnd(size_t from) const {
 
 absl::string_view Haystack::Cursor::Take(int64_t bytes) {
   const size_t begin = at_;
-  const size_t end = WordEnd(std::min(begin + static_cast<size_t>(bytes), text_.size()));
+  const size_t end = NextCut(std::min(begin + static_cast<size_t>(bytes), text_.size()));
   at_ = end == text_.size() ? 0 : end;
   return absl::string_view(text_).substr(begin, end - begin);
 }

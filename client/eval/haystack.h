@@ -1,5 +1,5 @@
-// The text between facts: real text from files, or made-up prose; read from any place on, around
-// its end, in pieces that are cut before whitespace.
+// The text between facts: real text from files, made-up prose, or lines; read from any place on,
+// around its end, in pieces that are cut before whitespace, or between lines.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,8 @@ class Haystack {
   // Prose about nothing, for where no real text is at hand.
   static Haystack MadeUp();
   static Haystack FromText(std::string text);
+  // Lines without breaks in them, at least one, that are told whole, each behind a line break.
+  static Haystack FromLines(const std::vector<std::string>& lines);
 
   int64_t bytes() const { return static_cast<int64_t>(text_.size()); }
   // Size and a checksum: which text it was.
@@ -30,15 +32,17 @@ class Haystack {
   // Reads on from where it stopped. Borrows the haystack.
   class Cursor {
    public:
-    // From the first whitespace at or behind a byte on.
+    // From the first whitespace, or line, at or behind a byte on.
     Cursor(const Haystack* haystack, int64_t from);
-    // At least `bytes` > 0 of text, up to before the next whitespace; less at the text's end.
+    // At least `bytes` > 0 of text, up to before the next whitespace, or line; less at the text's
+    // end.
     absl::string_view Take(int64_t bytes);
 
    private:
-    size_t WordEnd(size_t from) const;  // the first place from there on where text may be cut
+    size_t NextCut(size_t from) const;  // the first place from there on where text may be cut
 
     const std::string& text_;
+    const bool whole_lines_;
     size_t at_;
   };
 
@@ -46,6 +50,7 @@ class Haystack {
   explicit Haystack(std::string text);
 
   std::string text_;  // begins with whitespace, so that its begin may follow its end
+  bool whole_lines_ = false;
 };
 
 }  // namespace rasq::client

@@ -1,22 +1,11 @@
 #include "client/eval/memory_metrics.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <map>
 #include <utility>
 
 namespace rasq::client {
-
-Interval WilsonInterval(const Share& share) {
-  if (share.asked == 0) return {.low = 0, .high = 1};
-  constexpr double kZ = 1.959964;  // of the normal distribution's 97.5 %
-  const auto n = static_cast<double>(share.asked);
-  const double p = share.value(), z2 = kZ * kZ / n;
-  const double middle = (p + z2 / 2) / (1 + z2);
-  const double half = kZ * std::sqrt(p * (1 - p) / n + z2 / (4 * n)) / (1 + z2);
-  return {.low = std::max(0.0, middle - half), .high = std::min(1.0, middle + half)};
-}
 
 std::vector<RetentionPoint> RetentionCurve(const std::vector<QuestionResult>& results) {
   constexpr int64_t kFirstEnd = 512;  // tokens
@@ -25,7 +14,7 @@ std::vector<RetentionPoint> RetentionCurve(const std::vector<QuestionResult>& re
     if (result.distance_tokens.has_value()) continue;
     int64_t end = kFirstEnd;
     while (result.age_tokens >= end) end *= 2;
-    by_end[end].Add(result.exact);
+    by_end[end].Add(result.right());
   }
   std::vector<RetentionPoint> curve;
   for (const auto& [end, share] : by_end) {
@@ -39,8 +28,8 @@ TemporalConsistency MeasureTemporalConsistency(const std::vector<QuestionResult>
   TemporalConsistency consistency;
   for (const QuestionResult& result : results) {
     if (result.distance_tokens.has_value()) continue;  // these measure adaptation
-    if (result.kind == "now" && result.replaced_values > 0) consistency.now.Add(result.exact);
-    if (result.kind == "then") consistency.then.Add(result.exact);
+    if (result.kind == "now" && result.replaced_values > 0) consistency.now.Add(result.right());
+    if (result.kind == "then") consistency.then.Add(result.right());
   }
   return consistency;
 }
@@ -48,7 +37,8 @@ TemporalConsistency MeasureTemporalConsistency(const std::vector<QuestionResult>
 std::vector<DistancePoint> AdaptationCurve(const std::vector<QuestionResult>& results) {
   std::map<int64_t, Share> by_distance;
   for (const QuestionResult& result : results) {
-    if (result.distance_tokens.has_value()) by_distance[*result.distance_tokens].Add(result.exact);
+    if (result.distance_tokens.has_value())
+      by_distance[*result.distance_tokens].Add(result.right());
   }
   std::vector<DistancePoint> curve;
   for (const auto& [distance, share] : by_distance) curve.push_back({distance, share});
@@ -61,7 +51,7 @@ AdaptationSpeed MeasureAdaptationSpeed(const std::vector<QuestionResult>& result
   for (const QuestionResult& result : results) {
     if (!result.distance_tokens.has_value()) continue;
     double& first = first_right.try_emplace({result.key, result.index}, kNever).first->second;
-    if (result.exact) first = std::min(first, static_cast<double>(*result.distance_tokens));
+    if (result.right()) first = std::min(first, static_cast<double>(*result.distance_tokens));
   }
   std::vector<double> distances;
   AdaptationSpeed speed;

@@ -18,12 +18,6 @@ struct Share {
   }
   double value() const { return asked == 0 ? 0 : static_cast<double>(right) / asked; }
 };
-// Within which the true share lies with 95 %: Wilson's interval (Wilson 1927). {0, 1} if nothing
-// was asked.
-struct Interval {
-  double low, high;
-};
-Interval WilsonInterval(const Share& share);
 
 // Information retention: how many questions are answered right, by the age of the newest fact that
 // they need. The first point holds ages below 512 tokens, each next one twice as high ages; points

@@ -17,6 +17,7 @@ struct Plot {
   std::string name;                     // of its files: "retention"
   std::string title, x_label, y_label;  // x is a logarithm's, to the base of 2
   bool percent = false;                 // y goes from 0 to 100; else from 0 on
+  bool log_y = false;                   // y is a logarithm's too, to the base of 10
   std::vector<Curve> curves;            // in the legend's order
 };
 

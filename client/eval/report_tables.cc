@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/eval/cost_tables.h"
 #include "client/eval/memory_metrics.h"
 #include "client/eval/report.h"
 #include "client/eval/series.h"
@@ -12,11 +14,17 @@
 namespace rasq::client {
 namespace {
 
-std::string Number(double value, int decimals) { return absl::StrFormat("%.*f", decimals, value); }
-std::string Percent(double share) { return Number(100 * share, 1); }
-std::string Percent(const Share& share) { return share.asked == 0 ? "-" : Percent(share.value()); }
+// Asked, right and the interval's ends.
+void AppendShare(const Share& share, std::vector<std::string>& row) {
+  const Interval interval = WilsonInterval(share.value(), share.asked);
+  const bool some = share.asked > 0;
+  row.push_back(absl::StrCat(share.asked));
+  row.push_back(some ? Percent(share.value()) : "-");
+  row.push_back(some ? Percent(interval.low) : "-");
+  row.push_back(some ? Percent(interval.high) : "-");
+}
 
-// Exact match as people read it: a row a task, a column a length.
+// Scores as people read them: a row a task, a column a length.
 Table TaskTable(const std::vector<Series>& list) {
   std::set<int64_t> lengths;
   std::vector<std::pair<const Series*, SummaryCell>> cells;
@@ -27,12 +35,12 @@ Table TaskTable(const std::vector<Series>& list) {
     }
   }
   Table table{.name = "tasks",
-              .title = "Exact match, % (95 % interval) of questions",
+              .title = "Right answers, % (95 % interval) of questions",
               .columns = {"model", "strategy", "task"}};
   for (const int64_t length : lengths) table.columns.push_back(absl::StrCat(length));
   for (size_t i = 0; i < cells.size();) {
     const auto& [series, first] = cells[i];
-    std::vector<std::string> row = {series->file, series->strategy, first.task};
+    std::vector<std::string> row = {series->file, series->method, first.task};
     for (const int64_t length : lengths) {
       const bool here = i < cells.size() && cells[i].first == series &&
                         cells[i].second.task == row[2] && cells[i].second.length == length;
@@ -40,29 +48,68 @@ Table TaskTable(const std::vector<Series>& list) {
         row.emplace_back("-");
         continue;
       }
-      const Share& share = cells[i++].second.share;
-      const Interval interval = WilsonInterval(share);
-      row.push_back(absl::StrFormat("%s (%.0f-%.0f) of %d", Percent(share), 100 * interval.low,
-                                    100 * interval.high, share.asked));
+      const SummaryCell& cell = cells[i++].second;
+      const Interval interval = WilsonInterval(cell.score.value, cell.questions);
+      row.push_back(absl::StrFormat("%s (%.0f-%.0f) of %d", Percent(cell.score.value),
+                                    100 * interval.low, 100 * interval.high, cell.questions));
     }
     table.rows.push_back(std::move(row));
   }
   return table;
 }
 
+// Each measure has its standard error behind it.
 Table MeasureTable(const std::vector<Series>& list) {
   Table table{.name = "measures",
-              .title = "All measures of answers, %",
-              .columns = {"model", "strategy", "task", "length", "questions", "exact", "low",
-                          "high", "F1", "ROUGE-L", "BLEU", "evidence recall"}};
+              .title = "All measures of answers, % and standard errors (SE)",
+              .columns = {"model", "strategy", "task", "length", "questions", "score", "low",
+                          "high", "exact", "SE", "F1", "F1 SE", "ROUGE-L", "ROUGE SE", "BLEU",
+                          "BLEU SE", "BABILong", "evidence recall", "recall SE"}};
   for (const Series& series : list) {
     for (const SummaryCell& cell : Summarise(series.results)) {
-      const Interval interval = WilsonInterval(cell.share);
-      table.rows.push_back(
-          {series.file, series.strategy, cell.task, absl::StrCat(cell.length),
-           absl::StrCat(cell.share.asked), Percent(cell.share), Percent(interval.low),
-           Percent(interval.high), Percent(cell.f1), Percent(cell.rouge_l), Percent(cell.bleu),
-           cell.evidence_recall.has_value() ? Percent(*cell.evidence_recall) : "-"});
+      const Interval interval = WilsonInterval(cell.score.value, cell.questions);
+      std::vector<std::string> row = {series.file,
+                                      series.method,
+                                      cell.task,
+                                      absl::StrCat(cell.length),
+                                      absl::StrCat(cell.questions),
+                                      Percent(cell.score.value),
+                                      Percent(interval.low),
+                                      Percent(interval.high)};
+      for (const Mean& mean : {cell.exact, cell.f1, cell.rouge_l, cell.bleu}) {
+        row.push_back(Percent(mean.value));
+        row.push_back(Percent(mean.error));
+      }
+      row.push_back(cell.babilong.has_value() ? Percent(cell.babilong->value) : "-");
+      const bool recall = cell.evidence_recall.has_value();
+      row.push_back(recall ? Percent(cell.evidence_recall->value) : "-");
+      row.push_back(recall ? Percent(cell.evidence_recall->error) : "-");
+      table.rows.push_back(std::move(row));
+    }
+  }
+  return table;
+}
+
+// What an ablation or a sweep changes. Positive differences are better than the defaults.
+Table SettingsTable(const std::vector<Series>& list) {
+  Table table{
+      .name = "settings",
+      .title = "Settings against the same strategy's defaults, question by question, points",
+      .columns = {"model", "strategy", "settings", "length", "questions", "score", "difference",
+                  "SE"}};
+  for (const Series& series : list) {
+    const Series* defaults = DefaultsOf(series, list);
+    if (series.settings.empty() || defaults == nullptr) continue;
+    std::map<int64_t, std::vector<double>> scores;  // by length
+    for (const QuestionResult& question : series.results.questions) {
+      scores[question.key.length].push_back(question.score);
+    }
+    for (const auto& [length, values] : scores) {
+      const PairedDifference paired = Compare(series, *defaults, length);
+      if (paired.questions == 0) continue;
+      table.rows.push_back({series.file, series.strategy, series.settings, absl::StrCat(length),
+                            absl::StrCat(paired.questions), Percent(MeanOf(values).value),
+                            Percent(paired.difference.value), Percent(paired.difference.error)});
     }
   }
   return table;
@@ -70,21 +117,23 @@ Table MeasureTable(const std::vector<Series>& list) {
 
 Table RetentionTable(const std::vector<Series>& list) {
   Table table{.name = "retention",
-              .title = "Information retention: by the age of the newest fact that is needed",
-              .columns = {"model", "strategy", "age from", "to", "questions", "exact",
-                          "of that within the window"}};
+              .title = "Information retention, %: by the age of the newest fact that is needed",
+              .columns = {"model", "strategy", "age from", "to", "questions", "right", "low",
+                          "high", "of that within the window"}};
   for (const Series& series : list) {
     Share near;
     for (const QuestionResult& result : series.results.questions) {
       if (!result.distance_tokens.has_value() && result.age_tokens < series.window_tokens) {
-        near.Add(result.exact);
+        near.Add(result.right());
       }
     }
     for (const RetentionPoint& point : RetentionCurve(series.results.questions)) {
-      table.rows.push_back({series.file, series.strategy, absl::StrCat(point.min_age_tokens),
-                            absl::StrCat(point.end_age_tokens - 1), absl::StrCat(point.share.asked),
-                            Percent(point.share),
-                            near.right == 0 ? "-" : Percent(point.share.value() / near.value())});
+      std::vector<std::string> row = {series.file, series.method,
+                                      absl::StrCat(point.min_age_tokens),
+                                      absl::StrCat(point.end_age_tokens - 1)};
+      AppendShare(point.share, row);
+      row.push_back(near.right == 0 ? "-" : Percent(point.share.value() / near.value()));
+      table.rows.push_back(std::move(row));
     }
   }
   return table;
@@ -92,9 +141,9 @@ Table RetentionTable(const std::vector<Series>& list) {
 
 Table TemporalTable(const std::vector<Series>& list) {
   Table table{.name = "temporal",
-              .title = "Temporal consistency: of values that changed",
-              .columns = {"model", "strategy", "length", "newest asked", "newest right, %",
-                          "at a time asked", "at a time right, %"}};
+              .title = "Temporal consistency, %: of values that changed",
+              .columns = {"model", "strategy", "length", "newest asked", "right", "low", "high",
+                          "at a time asked", "then right", "then low", "then high"}};
   for (const Series& series : list) {
     std::map<int64_t, std::vector<QuestionResult>> by_length;
     for (const QuestionResult& result : series.results.questions) {
@@ -103,9 +152,10 @@ Table TemporalTable(const std::vector<Series>& list) {
     for (const auto& [length, results] : by_length) {
       const TemporalConsistency consistency = MeasureTemporalConsistency(results);
       if (consistency.now.asked + consistency.then.asked == 0) continue;
-      table.rows.push_back({series.file, series.strategy, absl::StrCat(length),
-                            absl::StrCat(consistency.now.asked), Percent(consistency.now),
-                            absl::StrCat(consistency.then.asked), Percent(consistency.then)});
+      std::vector<std::string> row = {series.file, series.method, absl::StrCat(length)};
+      AppendShare(consistency.now, row);
+      AppendShare(consistency.then, row);
+      table.rows.push_back(std::move(row));
     }
   }
   return table;
@@ -115,35 +165,19 @@ Table AdaptationTable(const std::vector<Series>& list) {
   Table table{.name = "adaptation",
               .title = "Adaptation speed: tokens from an update to the first right answer",
               .columns = {"model", "strategy", "updates", "median", "never right", "distance",
-                          "asked", "exact"}};
+                          "asked", "right, %", "low", "high"}};
   for (const Series& series : list) {
     const AdaptationSpeed speed = MeasureAdaptationSpeed(series.results.questions);
     for (const DistancePoint& point : AdaptationCurve(series.results.questions)) {
-      table.rows.push_back({series.file, series.strategy, absl::StrCat(speed.updates),
-                            speed.median_tokens.has_value() ? Number(*speed.median_tokens, 0) : "-",
-                            absl::StrCat(speed.never), absl::StrCat(point.distance_tokens),
-                            absl::StrCat(point.share.asked), Percent(point.share)});
-    }
-  }
-  return table;
-}
-
-Table CostTable(const std::vector<Series>& list) {
-  Table table{.name = "cost",
-              .title = "Memory, throughput and latency",
-              .columns = {"model", "strategy", "length", "streams", "refused", "state bytes",
-                          "append tokens/s", "first token ms, median", "p99", "retrieved tokens",
-                          "scaling exponent"}};
-  for (const Series& series : list) {
-    const std::map<int64_t, Cost> costs = series.Costs();
-    const double exponent = ScalingExponent(costs);
-    for (const auto& [length, cost] : costs) {
-      table.rows.push_back(
-          {series.file, series.strategy, absl::StrCat(length), absl::StrCat(cost.streams),
-           absl::StrCat(cost.refused), absl::StrCat(cost.state_bytes),
-           Number(cost.append_tokens_per_second, 0), Number(1000 * cost.first_token_median, 1),
-           Number(1000 * cost.first_token_p99, 1), Number(cost.retrieved_tokens, 1),
-           exponent == 0 ? "-" : Number(exponent, 3)});
+      std::vector<std::string> row = {
+          series.file,
+          series.method,
+          absl::StrCat(speed.updates),
+          speed.median_tokens.has_value() ? Number(*speed.median_tokens, 0) : "-",
+          absl::StrCat(speed.never),
+          absl::StrCat(point.distance_tokens)};
+      AppendShare(point.share, row);
+      table.rows.push_back(std::move(row));
     }
   }
   return table;
@@ -159,8 +193,9 @@ void DropModelColumn(Table& table) {
 
 std::vector<Table> MakeTables(const std::vector<NamedResults>& all) {
   const std::vector<Series> list = SplitSeries(all);
-  std::vector<Table> tables = {TaskTable(list),     MeasureTable(list),    RetentionTable(list),
-                               TemporalTable(list), AdaptationTable(list), CostTable(list)};
+  std::vector<Table> tables = {TaskTable(list),      MeasureTable(list),  SettingsTable(list),
+                               RetentionTable(list), TemporalTable(list), AdaptationTable(list),
+                               CostTable(list),      LatencyTable(list),  RefusedTable(list)};
   std::erase_if(tables, [](const Table& table) { return table.rows.empty(); });
   if (all.size() < 2) std::for_each(tables.begin(), tables.end(), DropModelColumn);
   return tables;

@@ -39,13 +39,36 @@ size_t FinishedBytes(absl::string_view text) {
   return finished;
 }
 
+// A line. What a model, a server or a command line says need not be UTF-8 to the last byte.
+std::string Dump(const Json& json) {
+  return json.dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
 absl::Status CheckSame(const RunHeader& old, const RunHeader& now, const std::string& path) {
+  const auto check = [&](const Json& a, const Json& b, absl::string_view name) {
+    return a == b ? absl::OkStatus()
+                  : absl::FailedPreconditionError(absl::StrCat(path, ": its results are of ", name,
+                                                               "=", Dump(a), ", not ", Dump(b)));
+  };
   const Json a = ToJson(old), b = ToJson(now);
-  for (const char* name : {"fingerprint", "dtype", "capacity_tokens", "seed", "split", "facts",
-                           "questions", "along", "text", "babi"}) {
-    if (a[name] == b[name]) continue;
-    return absl::FailedPreconditionError(absl::StrCat(path, ": its results are of ", name, "=",
-                                                      a[name].dump(), ", not ", b[name].dump()));
+  std::vector<const char*> names = {"seed", "split", "facts",    "questions", "along",
+                                    "text", "babi",  "passages", "ruler"};
+  // A label means the same in all of a file, which others may have written.
+  bool same_server = old.server_flags == now.server_flags;
+  for (size_t i = 0; i < std::min(old.settings.size(), old.session_options.size()); ++i) {
+    for (size_t j = 0; j < now.settings.size(); ++j) {
+      if (old.settings[i] != now.settings[j]) continue;
+      same_server = true;
+      absl::Status status = check(Json(old.session_options[i]), Json(now.session_options[j]),
+                                  absl::StrCat("session options ", now.settings[j]));
+      if (!status.ok()) return status;
+    }
+  }
+  if (same_server) {
+    names.insert(names.end(), {"fingerprint", "dtype", "entry_type", "capacity_tokens"});
+  }
+  for (const char* name : names) {
+    if (absl::Status status = check(a[name], b[name], name); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -69,7 +92,7 @@ absl::StatusOr<ResultFile> ResultFile::Open(const std::string& path, const RunHe
   }
   file.results_ = *std::move(results);
   file.results_.runs.push_back(header);
-  absl::Status status = file.Write(ToJson(header).dump() + "\n");
+  absl::Status status = file.Write(Dump(ToJson(header)) + "\n");
   if (!status.ok()) return status;
   return file;
 }
@@ -92,13 +115,9 @@ absl::Status ResultFile::Add(const StreamResult& stream,
                              const std::vector<QuestionResult>& questions) {
   std::string lines;
   for (const QuestionResult& question : questions) {
-    // What a model says need not be UTF-8 to the last byte.
-    absl::StrAppend(&lines,
-                    ToJson(question).dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false,
-                                          Json::error_handler_t::replace),
-                    "\n");
+    absl::StrAppend(&lines, Dump(ToJson(question)), "\n");
   }
-  absl::StrAppend(&lines, ToJson(stream).dump(), "\n");
+  absl::StrAppend(&lines, Dump(ToJson(stream)), "\n");
   if (absl::Status status = Write(lines); !status.ok()) return status;
   results_.streams.push_back(stream);
   results_.questions.insert(results_.questions.end(), questions.begin(), questions.end());

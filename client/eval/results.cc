@@ -16,6 +16,7 @@ struct IsOptional<std::optional<T>> : std::true_type {};
 template <typename Key, typename Visit>
 void VisitKey(Key& key, Visit visit) {
   visit("strategy", key.strategy);
+  visit("settings", key.settings);
   visit("task", key.task);
   visit("length", key.length);
   visit("stream", key.stream);
@@ -27,6 +28,9 @@ void VisitFields(std::type_identity<RunHeader>, Header& h, Visit visit) {
   visit("fingerprint", h.fingerprint);
   visit("device", h.device);
   visit("dtype", h.dtype);
+  visit("entry_type", h.entry_type);
+  visit("machine", h.machine);
+  visit("server_flags", h.server_flags);
   visit("capacity_tokens", h.capacity_tokens);
   visit("window_tokens", h.window_tokens);
   visit("state_bytes", h.state_bytes);
@@ -35,10 +39,15 @@ void VisitFields(std::type_identity<RunHeader>, Header& h, Visit visit) {
   visit("facts", h.facts);
   visit("questions", h.questions);
   visit("along", h.along);
+  visit("generate_tokens", h.generate_tokens);
   visit("text", h.text);
   visit("babi", h.babi);
+  visit("passages", h.passages);
+  visit("ruler", h.ruler);
   visit("strategies", h.strategies);
   visit("tasks", h.tasks);
+  visit("settings", h.settings);
+  visit("session_options", h.session_options);
   visit("lengths", h.lengths);
   visit("streams", h.streams);
   visit("parallel", h.parallel);
@@ -51,8 +60,10 @@ void VisitFields(std::type_identity<QuestionResult>, Question& q, Visit visit) {
   visit("question", q.question);
   visit("want", q.want);
   visit("got", q.got);
+  visit("score", q.score);
   visit("exact", q.exact);
   visit("f1", q.f1);
+  visit("babilong", q.babilong);
   visit("position_tokens", q.position_tokens);
   visit("age_tokens", q.age_tokens);
   visit("oldest_age_tokens", q.oldest_age_tokens);
@@ -60,6 +71,7 @@ void VisitFields(std::type_identity<QuestionResult>, Question& q, Visit visit) {
   visit("distance_tokens", q.distance_tokens);
   visit("evidence_recall", q.evidence_recall);
   visit("retrieved_tokens", q.retrieved_tokens);
+  visit("output_tokens", q.output_tokens);
   visit("time_to_first_token_seconds", q.time_to_first_token_seconds);
   visit("total_seconds", q.total_seconds);
 }
@@ -71,6 +83,7 @@ void VisitFields(std::type_identity<StreamResult>, Stream& s, Visit visit) {
   visit("append_seconds", s.append_seconds);
   visit("append_tokens_per_second", s.append_tokens_per_second);
   visit("state_bytes", s.state_bytes);
+  visit("token_gaps_us", s.token_gaps_us);
   visit("refused", s.refused);
 }
 

@@ -1,6 +1,7 @@
 #include "client/eval/stream_plan.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 #include <string>
@@ -14,19 +15,21 @@ constexpr int64_t kFirstDistance = 64;  // tokens, behind 0; each next one is fo
 
 }  // namespace
 
-absl::StatusOr<StreamPlan> PlanStream(tasks::Random& random, const tasks::Episode& episode,
+absl::StatusOr<StreamPlan> PlanStream(tasks::Random& random, const Script& script,
                                       const std::vector<int64_t>& fact_tokens,
                                       int64_t length_tokens, int64_t max_questions, bool along) {
+  const tasks::Episode& episode = script.episode;
   const int64_t told = std::accumulate(fact_tokens.begin(), fact_tokens.end(), int64_t{0});
+  if (script.facts_alone) length_tokens = told;
   if (told > length_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("length=", length_tokens, " tokens: the ",
-                                                   fact_tokens.size(), " facts take ", told,
-                                                   ": ask for fewer with --facts"));
+    return absl::OutOfRangeError(absl::StrCat("length=", length_tokens, " tokens: the ",
+                                              fact_tokens.size(), " facts take ", told,
+                                              ": ask for fewer with --facts"));
   }
   std::vector<int64_t> places(fact_tokens.size());
   for (int64_t& place : places) place = random.Between(0, length_tokens - told);
   std::sort(places.begin(), places.end());
-  StreamPlan plan;
+  StreamPlan plan{.length_tokens = length_tokens};
   int64_t told_before = 0;
   for (size_t i = 0; i < places.size(); ++i) {
     plan.facts.push_back({.fact = static_cast<int>(i), .position_tokens = places[i] + told_before});
@@ -44,7 +47,8 @@ absl::StatusOr<StreamPlan> PlanStream(tasks::Random& random, const tasks::Episod
     chosen.push_back(static_cast<int>(i));
   }
   random.Shuffle(chosen);
-  chosen.resize(std::min(chosen.size(), static_cast<size_t>(max_questions)));
+  std::map<std::string, int64_t> asked_of;  // by task
+  std::erase_if(chosen, [&](int i) { return ++asked_of[script.tasks[i]] > max_questions; });
   for (const int i : chosen) {
     if (!along) {
       plan.questions.push_back(

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "client/tasks/episode.h"
+#include "client/eval/script.h"
 #include "client/tasks/random.h"
 
 namespace rasq::client {
@@ -23,13 +23,15 @@ struct PlannedQuestion {
 struct StreamPlan {
   std::vector<PlannedFact> facts;          // all, in their order
   std::vector<PlannedQuestion> questions;  // by position
+  int64_t length_tokens;                   // of the whole stream
 };
 
 // Facts go to uniformly random places of the text between them, so that all of it has
-// `length_tokens`. Up to `max_questions` are chosen at random: of those that hold at the end, to
-// be asked there; or, `along`, of all, each to be asked 0, 64, 256, 1024, ... tokens behind its
-// newest fact, for as long as it holds. kInvalidArgument if the facts do not fit.
-absl::StatusOr<StreamPlan> PlanStream(tasks::Random& random, const tasks::Episode& episode,
+// `length_tokens`; facts alone have no text between them. Up to `max_questions` of each task are
+// chosen at random: of those that hold at the end, to be asked there; or, `along`, of all, each to
+// be asked 0, 64, 256, 1024, ... tokens behind its newest fact, for as long as it holds.
+// kOutOfRange if the facts do not fit.
+absl::StatusOr<StreamPlan> PlanStream(tasks::Random& random, const Script& script,
                                       const std::vector<int64_t>& fact_tokens,
                                       int64_t length_tokens, int64_t max_questions, bool along);
 

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "client/eval/answer_metrics.h"
+#include "client/eval/memory_metrics.h"
 
 namespace rasq::client {
 namespace {
@@ -22,24 +23,30 @@ size_t IndexOf(std::vector<std::string>& names, const std::string& name) {
 
 using Answers = std::vector<const QuestionResult*>;
 
-SummaryCell MakeCell(const std::string& strategy, const std::string& task, int64_t length,
+SummaryCell MakeCell(const std::string& method, const std::string& task, int64_t length,
                      const Answers& answers) {
-  SummaryCell cell{.strategy = strategy, .task = task, .length = length};
-  std::vector<std::pair<std::string, std::string>> pairs;
-  double recall = 0;
-  int64_t with_recall = 0;
+  std::vector<double> score, exact, f1, rouge_l, babilong, recall;
+  std::vector<BleuCounts> bleu;
   for (const QuestionResult* answer : answers) {
-    cell.share.Add(answer->exact);
-    cell.f1 += answer->f1;
-    cell.rouge_l += RougeL(answer->got, answer->want);
-    pairs.emplace_back(answer->got, answer->want);
-    recall += answer->evidence_recall.value_or(0);
-    with_recall += answer->evidence_recall.has_value() ? 1 : 0;
+    score.push_back(answer->score);
+    exact.push_back(answer->exact ? 1 : 0);
+    f1.push_back(answer->f1);
+    rouge_l.push_back(RougeL(answer->got, answer->want));
+    bleu.push_back(CountForBleu(answer->got, answer->want));
+    if (answer->babilong.has_value()) babilong.push_back(*answer->babilong);
+    if (answer->evidence_recall.has_value()) recall.push_back(*answer->evidence_recall);
   }
-  cell.f1 /= static_cast<double>(answers.size());
-  cell.rouge_l /= static_cast<double>(answers.size());
-  cell.bleu = Bleu(pairs);
-  if (with_recall > 0) cell.evidence_recall = recall / static_cast<double>(with_recall);
+  SummaryCell cell{.method = method,
+                   .task = task,
+                   .length = length,
+                   .questions = static_cast<int64_t>(answers.size()),
+                   .score = MeanOf(score),
+                   .exact = MeanOf(exact),
+                   .f1 = MeanOf(f1),
+                   .rouge_l = MeanOf(rouge_l),
+                   .bleu = BleuOf(bleu)};
+  if (!babilong.empty()) cell.babilong = MeanOf(babilong);
+  if (!recall.empty()) cell.evidence_recall = MeanOf(recall);
   return cell;
 }
 
@@ -53,33 +60,52 @@ std::string AdaptationText(const Results& results) {
       speed.updates, speed.never);
 }
 
+std::string RefusalText(const Results& results) {
+  int64_t refused = 0;
+  std::string reason;  // the first one's
+  for (const StreamResult& stream : results.streams) {
+    if (stream.refused.empty()) continue;
+    if (++refused == 1) reason = absl::StrCat(stream.key.Method(), ": ", stream.refused);
+  }
+  if (refused == 0) return "";
+  return absl::StrCat("streams that were refused: ", refused, " (", reason, ")\n");
+}
+
 }  // namespace
 
 std::vector<SummaryCell> Summarise(const Results& results) {
-  std::vector<std::string> strategies, tasks;
+  std::vector<std::string> methods, tasks;
   std::map<size_t, std::map<size_t, std::map<int64_t, Answers>>> asked;
   for (const RunHeader& run : results.runs) {
-    for (const std::string& strategy : run.strategies) IndexOf(strategies, strategy);
-    for (const std::string& task : run.tasks) IndexOf(tasks, task);
+    for (const std::string& strategy : run.strategies) {
+      for (const std::string& settings : run.settings) {
+        IndexOf(methods, StreamKey{.strategy = strategy, .settings = settings}.Method());
+      }
+    }
+    for (const std::string& shared : run.tasks) {
+      for (const std::string& task : std::vector<std::string>(absl::StrSplit(shared, '+'))) {
+        IndexOf(tasks, task);
+      }
+    }
   }
   for (const QuestionResult& result : results.questions) {
     if (result.distance_tokens.has_value()) continue;
-    const size_t strategy = IndexOf(strategies, result.key.strategy);
+    const size_t method = IndexOf(methods, result.key.Method());
     const size_t task = IndexOf(tasks, result.key.task);
-    asked[strategy][task][result.key.length].push_back(&result);
+    asked[method][task][result.key.length].push_back(&result);
   }
   std::vector<SummaryCell> cells;
-  for (const auto& [strategy, by_task] : asked) {
+  for (const auto& [method, by_task] : asked) {
     std::map<int64_t, Answers> all;
     for (const auto& [task, by_length] : by_task) {
       for (const auto& [length, answers] : by_length) {
-        cells.push_back(MakeCell(strategies[strategy], tasks[task], length, answers));
+        cells.push_back(MakeCell(methods[method], tasks[task], length, answers));
         all[length].insert(all[length].end(), answers.begin(), answers.end());
       }
     }
     if (by_task.size() < 2) continue;
     for (const auto& [length, answers] : all) {
-      cells.push_back(MakeCell(strategies[strategy], kAllTasks, length, answers));
+      cells.push_back(MakeCell(methods[method], kAllTasks, length, answers));
     }
   }
   return cells;
@@ -88,28 +114,32 @@ std::vector<SummaryCell> Summarise(const Results& results) {
 std::string SummaryTable(const Results& results) {
   const std::vector<SummaryCell> cells = Summarise(results);
   std::set<int64_t> lengths;
-  for (const SummaryCell& cell : cells) lengths.insert(cell.length);
+  int width = 10;
+  for (const SummaryCell& cell : cells) {
+    lengths.insert(cell.length);
+    width = std::max(width, static_cast<int>(cell.method.size()));
+  }
   std::string table;
   if (!cells.empty()) {
-    absl::StrAppendFormat(&table, "%-10s %-16s", "strategy", "task");
+    absl::StrAppendFormat(&table, "%-*s %-16s", width, "strategy", "task");
     for (const int64_t length : lengths) absl::StrAppendFormat(&table, " %14d", length);
     table += "\n";
   }
   for (size_t i = 0; i < cells.size();) {
-    const std::string &strategy = cells[i].strategy, &task = cells[i].task;
-    absl::StrAppendFormat(&table, "%-10s %-16s", strategy, task);
+    const std::string &method = cells[i].method, &task = cells[i].task;
+    absl::StrAppendFormat(&table, "%-*s %-16s", width, method, task);
     for (const int64_t length : lengths) {
-      const bool here = i < cells.size() && cells[i].strategy == strategy &&
-                        cells[i].task == task && cells[i].length == length;
-      absl::StrAppendFormat(&table, " %14s",
-                            here ? absl::StrFormat("%.1f %% of %d", 100 * cells[i].share.value(),
-                                                   cells[i].share.asked)
-                                 : "-");
+      const bool here = i < cells.size() && cells[i].method == method && cells[i].task == task &&
+                        cells[i].length == length;
+      absl::StrAppendFormat(
+          &table, " %14s",
+          here ? absl::StrFormat("%.1f %% of %d", 100 * cells[i].score.value, cells[i].questions)
+               : "-");
       i += here ? 1 : 0;
     }
     table += "\n";
   }
-  return table + AdaptationText(results);
+  return table + AdaptationText(results) + RefusalText(results);
 }
 
 }  // namespace rasq::client

@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 
@@ -22,13 +23,20 @@ bool IsNumeric(const Table& table, size_t column) {
   bool some = false;
   for (const std::vector<std::string>& row : table.rows) {
     if (row[column].empty() || row[column] == "-") continue;
-    if (!absl::ascii_isdigit(row[column].front())) return false;
+    const size_t digit = row[column].front() == '-' ? 1 : 0;
+    if (!absl::ascii_isdigit(row[column][digit])) return false;
     some = true;
   }
   return some;
 }
 
 }  // namespace
+
+std::string Number(double value, int decimals) { return absl::StrFormat("%.*f", decimals, value); }
+std::string Percent(double share) { return Number(100 * share, 1); }
+std::string Percent(const std::optional<double>& share) {
+  return share.has_value() ? Percent(*share) : "-";
+}
 
 std::string ToMarkdown(const Table& table) {
   std::vector<std::string> rules;

@@ -31,6 +31,13 @@ struct Span {
   size_t begin, end;  // bytes
 };
 
+// What makes an answer right.
+enum class Judged {
+  kEqual,        // it is the answer, or one of the references
+  kContainsAll,  // as far as it holds the references: RULER's measure of retrieval
+  kContainsAny,  // it holds one of the references: RULER's measure of questions about passages
+};
+
 struct Question {
   std::string text;
   std::string answer;
@@ -46,6 +53,8 @@ struct Question {
   absl::string_view kind = {};
   // If it asks for the value of one statement, its subject and relation as stated.
   std::string subject = {}, relation = {};
+  Judged judged = Judged::kEqual;
+  std::vector<std::string> references = {};  // the parts of the answer, or other right answers
 };
 
 // What a fact states, as data: lets a reader work answers out without reading English.

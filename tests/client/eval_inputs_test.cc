@@ -1,7 +1,9 @@
 // What an evaluation is made of: text, stories, tasks, plans.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -9,8 +11,10 @@
 #include "client/commands/flags.h"
 #include "client/eval/babi_files.h"
 #include "client/eval/haystack.h"
+#include "client/eval/squad_files.h"
 #include "client/eval/stream_plan.h"
 #include "client/eval/task_set.h"
+#include "tests/client/fake_eval_service.h"
 #include "tests/support/files.h"
 
 namespace rasq::client {
@@ -28,6 +32,16 @@ TEST(HaystackTest, IsReadAroundItsEndInWholeWords) {
   EXPECT_EQ(Haystack::Cursor(&haystack, 2).Take(1), " two");
   // Behind the last whitespace it begins anew.
   EXPECT_EQ(Haystack::Cursor(&haystack, 12).Take(1), "\none");
+}
+
+TEST(HaystackTest, LinesAreToldWhole) {
+  const Haystack haystack = Haystack::FromLines({"one two", "three four", "five"});
+  Haystack::Cursor cursor(&haystack, 3);
+  EXPECT_EQ(cursor.Take(1), "\nthree four");
+  EXPECT_EQ(cursor.Take(5), "\nfive");
+  EXPECT_EQ(cursor.Take(9), "\none two\nthree four");
+  // Behind the last line it begins anew.
+  EXPECT_EQ(Haystack::Cursor(&haystack, haystack.bytes() - 1).Take(1), "\none two");
 }
 
 TEST(HaystackTest, TakesDocumentsOfTheSplit) {
@@ -73,6 +87,59 @@ constexpr absl::string_view kStory =
     "5 Where is Daniel? \thallway\t4\n"
     "1 Sandra got the milk.\n"
     "2 Where is the milk?\tnowhere\t\n";
+
+constexpr absl::string_view kSquad = R"({"version": "v2.0", "data": [
+  {"title": "Rivers", "paragraphs": [
+    {"context": "The Aare flows\nto the Rhine near Koblenz.", "qas": [
+      {"id": "1", "question": "Where does the Aare flow?", "is_impossible": false, "answers": [
+        {"text": "the Rhine", "answer_start": 18}, {"text": "the Rhine", "answer_start": 18},
+        {"text": "to the Rhine", "answer_start": 15}, {"text": "the Rhone", "answer_start": 18}]},
+      {"id": "2", "question": "How long is it?", "is_impossible": true, "answers": []}]},
+    {"context": "No questions here.", "qas": []}]},
+  {"title": "Lakes", "paragraphs": [
+    {"context": "Lake Zug is deep.", "qas": [
+      {"id": "3", "question": "Which lake is deep?", "answers": [
+        {"text": "Lake Zug", "answer_start": 0}]}]}]}]})";
+
+TEST(SquadFilesTest, ReadsBothVersions) {
+  const std::string path = TemporaryPath("squad.json");
+  WriteFile(path, std::string(kSquad));
+  const auto passages = ReadSquad(path, Split::kHeldOut, /*all=*/true);
+  ASSERT_TRUE(passages.ok()) << passages.status();
+  ASSERT_EQ(passages->size(), 3u);
+  const tasks::Episode& first = passages->front();
+  EXPECT_EQ(first.facts[0], "The Aare flows to the Rhine near Koblenz.");
+  ASSERT_EQ(first.questions.size(), 1u);  // the other has no answer
+  EXPECT_EQ(first.questions[0].answer, "the Rhine");
+  // Each once, and only what stands there.
+  EXPECT_EQ(first.questions[0].references, (std::vector<std::string>{"the Rhine", "to the Rhine"}));
+  EXPECT_TRUE((*passages)[1].questions.empty());
+
+  WriteFile(path, R"({"title": "T", "context": "It is so.", "qas": [{"question": "Is it?",)"
+                  R"( "answers": [{"text": "so", "start": 6}]}]})"
+                  "\n");
+  EXPECT_EQ(ReadSquad(path, Split::kHeldOut, true)->front().questions[0].answer, "so");
+  const Split other = tasks::InSplit(Split::kHeldOut, "T") ? Split::kTraining : Split::kHeldOut;
+  EXPECT_TRUE(absl::StrContains(ReadSquad(path, other, false).status().message(),
+                                "no question of the split"));
+}
+
+TEST(SquadFilesTest, ErrorsNamePlaceAndField) {
+  const std::string path = TemporaryPath("bad.json");
+  const auto error = [&](const std::string& text) {
+    WriteFile(path, text);
+    const absl::Status status = ReadSquad(path, Split::kHeldOut, true).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_TRUE(absl::StrContains(error("{}"), ": data is missing"));
+  EXPECT_TRUE(absl::StrContains(error(R"({"data": [{"paragraphs": []}]})"), "data[0]: title"));
+  EXPECT_TRUE(absl::StrContains(
+      error(R"({"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{}]}]}]})"),
+      "data[0].paragraphs[0]: question"));
+  EXPECT_TRUE(absl::StrContains(error("{\"title\": \"t\", \"context\": 1}"), ":1: context"));
+  EXPECT_TRUE(absl::StrContains(error("not json"), ":1: no object"));
+}
 
 TEST(BabiFilesTest, ReadsThePublishedForm) {
   const auto stories = ParseBabiText(kStory, "qa1_x_test.txt");
@@ -121,37 +188,106 @@ TEST(BabiFilesTest, ReadsFoldersBySplitAndJsonLines) {
                 ReadBabi(path, Split::kTraining)->at(5).size(),
             300u);
   WriteFile(path, R"({"task": "qa1", "story_id": "s"})");
-  const Split split = tasks::StoryInSplit(Split::kHeldOut, "s") ? Split::kHeldOut : Split::kTraining;
+  const Split split =
+      tasks::StoryInSplit(Split::kHeldOut, "s") ? Split::kHeldOut : Split::kTraining;
   EXPECT_TRUE(absl::StrContains(ReadBabi(path, split).status().message(), ":1: lines"));
+}
+
+// Tokens are words here.
+absl::StatusOr<int64_t> CountTokens(const std::string& text) { return CountWords(text); }
+
+Script MakeScript(const TaskSet& tasks, const std::string& name, int64_t stream,
+                  int64_t length = 4096) {
+  absl::StatusOr<Script> script = tasks.Make(name, stream, length, CountTokens);
+  EXPECT_TRUE(script.ok()) << script.status();
+  return script.value_or(Script());
 }
 
 TEST(TaskSetTest, MakesTheSameEpisodesForTheSameSeed) {
   const TaskSet tasks({.seed = 3}), same({.seed = 3}), other({.seed = 4});
   const std::vector<std::string> names = tasks.Names();
-  EXPECT_EQ(names.size(), 11u);
+  EXPECT_EQ(names.size(), 18u);
   for (const std::string& name : names) {
     SCOPED_TRACE(name);
-    EXPECT_TRUE(tasks.Check({name}).ok());
-    const tasks::Episode episode = tasks.Make(name, 5);
+    const tasks::Episode episode = MakeScript(tasks, name, 5).episode;
     EXPECT_FALSE(episode.questions.empty());
-    EXPECT_EQ(episode.facts, same.Make(name, 5).facts);
-    EXPECT_NE(episode.facts, tasks.Make(name, 6).facts);
-    EXPECT_NE(episode.facts, other.Make(name, 5).facts);
+    EXPECT_EQ(episode.facts, MakeScript(same, name, 5).episode.facts);
+    EXPECT_NE(episode.facts, MakeScript(tasks, name, 6).episode.facts);
+    EXPECT_NE(episode.facts, MakeScript(other, name, 5).episode.facts);
     for (const tasks::Question& question : episode.questions) {
       EXPECT_EQ(question.until_fact, static_cast<int>(episode.facts.size()));
     }
   }
-  EXPECT_TRUE(IsUsageError(tasks.Check({"news", "weather"})));
+}
+
+TEST(TaskSetTest, ResolvesLists) {
+  const TaskSet tasks({});
+  EXPECT_EQ(tasks.Resolve({})->size(), 11u);  // without RULER's
+  EXPECT_EQ(*tasks.Resolve({"ruler"}), RulerNames());
+  EXPECT_EQ(*tasks.Resolve({"news+qa1+ruler_vt", "news"}),
+            (std::vector<std::string>{"news+qa1+ruler_vt", "news"}));
+  const auto error = [&](const std::string& name) {
+    const absl::Status status = tasks.Resolve({"news", name}).status();
+    EXPECT_TRUE(IsUsageError(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_TRUE(absl::StrContains(error("weather"), "weather is not among key_values, people"));
+  EXPECT_TRUE(absl::StrContains(error("news+weather"), "weather is not among"));
+  EXPECT_TRUE(absl::StrContains(error("qa1+people+qa2"), "qa2 would contradict"));
+  EXPECT_TRUE(absl::StrContains(error("news+news"), "news would contradict"));
+  EXPECT_TRUE(absl::StrContains(error("news+ruler_cwe"), "ruler_cwe has text of its own"));
+}
+
+TEST(TaskSetTest, TasksOfOneStreamAreToldTogether) {
+  const TaskSet tasks({.num_facts = 12});
+  const Script shared = MakeScript(tasks, "key_values+qa1+news", 2);
+  EXPECT_EQ(shared.tasks.size(), shared.episode.questions.size());
+  for (const std::string name : {"key_values", "qa1", "news"}) {
+    SCOPED_TRACE(name);
+    // As when it is told alone: the same facts in the same order, with the same answers.
+    const Script alone = MakeScript(tasks, name, 2);
+    size_t next = 0;
+    for (const std::string& fact : shared.episode.facts) {
+      if (next < alone.episode.facts.size() && fact == alone.episode.facts[next]) ++next;
+    }
+    EXPECT_EQ(next, alone.episode.facts.size());
+    size_t asked = 0;
+    for (size_t i = 0; i < shared.tasks.size(); ++i) {
+      if (shared.tasks[i] != name) continue;
+      const tasks::Question& question = shared.episode.questions[i];
+      const tasks::Question& own = alone.episode.questions[asked++];
+      EXPECT_EQ(question.text, own.text);
+      ASSERT_EQ(question.evidence.size(), own.evidence.size());
+      for (size_t k = 0; k < own.evidence.size(); ++k) {
+        EXPECT_EQ(shared.episode.facts[question.evidence[k].fact],
+                  alone.episode.facts[own.evidence[k].fact]);
+        EXPECT_LT(question.evidence[k].fact, question.after_fact);
+      }
+      EXPECT_EQ(question.until_fact, static_cast<int>(shared.episode.facts.size()));
+    }
+    EXPECT_EQ(asked, alone.episode.questions.size());
+    for (const tasks::Statement& own : alone.episode.statements) {
+      EXPECT_TRUE(std::any_of(shared.episode.statements.begin(), shared.episode.statements.end(),
+                              [&](const tasks::Statement& statement) {
+                                return statement.subject == own.subject &&
+                                       statement.value == own.value &&
+                                       shared.episode.facts[statement.fact] ==
+                                           alone.episode.facts[own.fact];
+                              }))
+          << own.subject;
+    }
+  }
+  EXPECT_FALSE(shared.episode.statements.empty());
 }
 
 TEST(TaskSetTest, StoriesFromFilesEndWhereTheyAreAsked) {
   TaskSetOptions options;
   options.babi[1] = *ParseBabiText(kStory, "f");
   const TaskSet tasks(std::move(options));
-  EXPECT_EQ(tasks.Names().back(), "qa1");
-  EXPECT_FALSE(tasks.Check({"qa2"}).ok());
+  EXPECT_TRUE(tasks.Resolve({"qa1"}).ok());
+  EXPECT_FALSE(tasks.Resolve({"qa2"}).ok());
   for (int stream = 0; stream < 20; ++stream) {
-    const tasks::Episode episode = tasks.Make("qa1", stream);
+    const tasks::Episode episode = MakeScript(tasks, "qa1", stream).episode;
     ASSERT_EQ(episode.questions.size(), 1u);
     EXPECT_EQ(episode.questions[0].after_fact, static_cast<int>(episode.facts.size()));
   }
@@ -159,10 +295,11 @@ TEST(TaskSetTest, StoriesFromFilesEndWhereTheyAreAsked) {
 
 TEST(StreamPlanTest, SpreadsFactsAndAsksAtTheEnd) {
   const TaskSet tasks({});
-  const tasks::Episode episode = tasks.Make("key_values", 0);
+  const Script script = MakeScript(tasks, "key_values", 0);
+  const tasks::Episode& episode = script.episode;
   const std::vector<int64_t> fact_tokens(episode.facts.size(), 10);
   tasks::Random random(1);
-  const auto plan = PlanStream(random, episode, fact_tokens, 4096, /*max_questions=*/4, false);
+  const auto plan = PlanStream(random, script, fact_tokens, 4096, /*max_questions=*/4, false);
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_EQ(plan->facts.size(), episode.facts.size());
   for (size_t i = 0; i < plan->facts.size(); ++i) {
@@ -176,16 +313,37 @@ TEST(StreamPlanTest, SpreadsFactsAndAsksAtTheEnd) {
   ASSERT_EQ(plan->questions.size(), 4u);
   EXPECT_EQ(plan->questions[0].position_tokens, 4096);
   EXPECT_FALSE(plan->questions[0].distance_tokens.has_value());
-  const auto small = PlanStream(random, episode, fact_tokens, 256, 4, false);
+  const auto small = PlanStream(random, script, fact_tokens, 256, 4, false);
   EXPECT_TRUE(absl::StrContains(small.status().message(), "length=256")) << small.status();
+}
+
+TEST(StreamPlanTest, AsksSoManyOfEachTaskAndLeavesNoTextBetweenFactsAlone) {
+  const TaskSet tasks({});
+  const Script shared = MakeScript(tasks, "key_values+people", 0);
+  const std::vector<int64_t> fact_tokens(shared.episode.facts.size(), 10);
+  tasks::Random random(1);
+  const auto plan = PlanStream(random, shared, fact_tokens, 4096, /*max_questions=*/3, false);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->length_tokens, 4096);
+  std::map<std::string, int> asked;
+  for (const PlannedQuestion& question : plan->questions) ++asked[shared.tasks[question.question]];
+  EXPECT_EQ(asked, (std::map<std::string, int>{{"key_values", 3}, {"people", 3}}));
+
+  const Script alone = {
+      .episode = {.facts = {"a", "b"}}, .tasks = {}, .own_text = nullptr, .facts_alone = true};
+  const auto lists = PlanStream(random, alone, {7, 9}, 1000, 3, false);
+  EXPECT_EQ(lists->length_tokens, 16);
+  EXPECT_EQ(lists->facts[0].position_tokens, 0);
+  EXPECT_EQ(lists->facts[1].position_tokens, 7);
 }
 
 TEST(StreamPlanTest, AsksBehindUpdatesUntilTheNext) {
   const TaskSet tasks({.num_facts = 8, .along = true});
-  const tasks::Episode episode = tasks.Make("news", 1);
+  const Script script = MakeScript(tasks, "news", 1);
+  const tasks::Episode& episode = script.episode;
   tasks::Random random(2);
   const std::vector<int64_t> fact_tokens(episode.facts.size(), 20);
-  const auto plan = PlanStream(random, episode, fact_tokens, 16384, /*max_questions=*/100, true);
+  const auto plan = PlanStream(random, script, fact_tokens, 16384, /*max_questions=*/100, true);
   ASSERT_TRUE(plan.ok()) << plan.status();
   int64_t far = 0;
   for (const PlannedQuestion& planned : plan->questions) {

@@ -4,7 +4,9 @@
 #include <cmath>
 
 #include "client/eval/answer_metrics.h"
+#include "client/eval/judge.h"
 #include "client/eval/memory_metrics.h"
+#include "client/eval/spread.h"
 
 namespace rasq::client {
 namespace {
@@ -47,23 +49,104 @@ TEST(AnswerMetricsTest, RougeL) {
 
 TEST(AnswerMetricsTest, BleuOfACorpus) {
   // Precisions 5/6, 3/5, 2/4, 1/3 and no penalty: the lengths are equal.
-  const std::pair<std::string, std::string> near = {"b c d e x g", "b c d e f g"};
-  EXPECT_NEAR(Bleu({near}), std::pow(5.0 / 6 * 3 / 5 * 2 / 4 * 1 / 3, 0.25), 1e-12);
+  const BleuCounts near = CountForBleu("b c d e x g", "b c d e f g");
+  EXPECT_NEAR(near.Bleu(), std::pow(5.0 / 6 * 3 / 5 * 2 / 4 * 1 / 3, 0.25), 1e-12);
   // Another pair adds its counts: precisions 9/10, 6/8, 4/6, 2/4.
-  EXPECT_NEAR(Bleu({near, {"p q r s", "p q r s"}}),
-              std::pow(9.0 / 10 * 6 / 8 * 4 / 6 * 2 / 4, 0.25), 1e-12);
+  BleuCounts both = near;
+  both.Add(CountForBleu("p q r s", "p q r s"));
+  EXPECT_NEAR(both.Bleu(), std::pow(9.0 / 10 * 6 / 8 * 4 / 6 * 2 / 4, 0.25), 1e-12);
   // All n-grams match, but 4 words stand for 6.
-  EXPECT_NEAR(Bleu({{"b c d e", "b c d e f g"}}), std::exp(1 - 6.0 / 4), 1e-12);
+  EXPECT_NEAR(CountForBleu("b c d e", "b c d e f g").Bleu(), std::exp(1 - 6.0 / 4), 1e-12);
   // A word matches as often as it is wanted: 1/4 for n = 1, and no pair of words.
-  EXPECT_EQ(Bleu({{"b b b b", "b c d e"}}), 0);
-  EXPECT_EQ(Bleu({{"b", "b"}}), 0);
-  EXPECT_EQ(Bleu({}), 0);
+  EXPECT_EQ(CountForBleu("b b b b", "b c d e").Bleu(), 0);
+  EXPECT_EQ(CountForBleu("b", "b").Bleu(), 0);
+  EXPECT_EQ(BleuCounts().Bleu(), 0);
+}
+
+TEST(AnswerMetricsTest, ContainedShareIsRulers) {
+  EXPECT_DOUBLE_EQ(ContainedShare("It is 123 and ABC.", {"123", "abc", "xyz", "12"}), 0.75);
+  EXPECT_DOUBLE_EQ(ContainedShare("", {"a"}), 0);
+  EXPECT_DOUBLE_EQ(ContainedShare("a-b", {"a b"}), 0);  // nothing is normalised but capitals
+}
+
+TEST(AnswerMetricsTest, BabilongTakesTheOnlyLabel) {
+  const auto match = [](absl::string_view got) {
+    return *BabilongMatch(3, "Where was the milk before the office?", got, "kitchen");
+  };
+  EXPECT_TRUE(match("kitchen"));
+  EXPECT_TRUE(match("It was in the Kitchen. Then in the garden."));
+  EXPECT_TRUE(match("the kitchen, before the office"));  // a label of the question
+  EXPECT_FALSE(match("the kitchen or the garden"));
+  EXPECT_FALSE(match("Well. The kitchen."));
+  EXPECT_FALSE(match("the cellar"));
+  EXPECT_TRUE(*BabilongMatch(8, "What is Mary carrying?", "milk and apple", "apple,milk"));
+  EXPECT_FALSE(*BabilongMatch(8, "What is Mary carrying?", "milk", "apple,milk"));
+  EXPECT_TRUE(*BabilongMatch(5, "Who gave the milk to Jeff?", "Fred gave the milk", "Fred"));
+  EXPECT_TRUE(*BabilongMatch(7, "How many?", "Two", "two"));
+  EXPECT_FALSE(BabilongMatch(11, "?", "kitchen", "kitchen").has_value());
+  EXPECT_FALSE(BabilongMatch(0, "?", "kitchen", "kitchen").has_value());
+}
+
+TEST(JudgeTest, ScoresAsTheQuestionSays) {
+  const auto judge = [](const tasks::Question& question, const char* task, const char* got) {
+    QuestionResult result;
+    Judge(question, task, got, &result);
+    EXPECT_EQ(result.got, got);
+    return result;
+  };
+  const tasks::Question plain = {.answer = "the garden"};
+  EXPECT_EQ(judge(plain, "people", "Garden").score, 1);
+  EXPECT_FALSE(judge(plain, "people", "Garden").babilong.has_value());
+  EXPECT_EQ(judge(plain, "people", "in the garden").score, 0);
+  EXPECT_EQ(judge({.answer = "garden"}, "qa1", "in the garden").babilong, 1);
+  EXPECT_EQ(judge({.answer = "garden"}, "qa1", "in the office").babilong, 0);
+
+  // Of SQuAD's several answers the best counts: 2 words of 3 and 2 give 0.8.
+  const tasks::Question squad = {.answer = "1882", .references = {"1882", "early 1882"}};
+  EXPECT_EQ(judge(squad, "squad", "early 1882").score, 1);
+  EXPECT_DOUBLE_EQ(judge(squad, "squad", "in early 1882").f1, 0.8);
+  EXPECT_EQ(judge(squad, "squad", "in early 1882").score, 0);
+
+  const tasks::Question all = {
+      .answer = "12 and 34", .judged = tasks::Judged::kContainsAll, .references = {"12", "34"}};
+  EXPECT_EQ(judge(all, "ruler_multivalue", "34, 12").score, 1);
+  EXPECT_FALSE(judge(all, "ruler_multivalue", "34, 12").exact);
+  EXPECT_EQ(judge(all, "ruler_multivalue", "34").score, 0.5);
+  EXPECT_FALSE(judge(all, "ruler_multivalue", "34").exact);  // a part is no answer
+  EXPECT_DOUBLE_EQ(judge(all, "ruler_multivalue", "34").f1, 0.5);
+
+  const tasks::Question any = {
+      .answer = "x", .judged = tasks::Judged::kContainsAny, .references = {"x", "y"}};
+  EXPECT_EQ(judge(any, "ruler_qa", "a y").score, 1);
+  EXPECT_EQ(judge(any, "ruler_qa", "z").score, 0);
+}
+
+TEST(SpreadTest, MeansHaveStandardErrors) {
+  // Deviations -1, -1, 2: a variance of 6/2, and the root of 3/3.
+  const Mean mean = MeanOf({1, 1, 4});
+  EXPECT_DOUBLE_EQ(mean.value, 2);
+  EXPECT_DOUBLE_EQ(*mean.error, 1);
+  EXPECT_EQ(MeanOf({5}).value, 5);
+  EXPECT_FALSE(MeanOf({5}).error.has_value());
+  EXPECT_EQ(MeanOf({}).value, 0);
+}
+
+TEST(SpreadTest, BleuIsBootstrapped) {
+  // Of two pairs, samples are both right (1/4), both wrong (1/4), or one of each: 4 of 8 words, 3
+  // of 6 pairs and so on, 0.5. The deviation of 1, 0.5, 0.5, 0 is the root of 1/8.
+  const BleuCounts right = CountForBleu("b c d e", "b c d e"),
+                   wrong = CountForBleu("p q r s", "t u v w");
+  const Mean bleu = BleuOf({right, wrong});
+  EXPECT_NEAR(bleu.value, 0.5, 1e-12);
+  EXPECT_NEAR(*bleu.error, std::sqrt(0.125), 0.03);  // three deviations of 500 samples
+  EXPECT_EQ(*BleuOf({right, right}).error, 0);
+  EXPECT_FALSE(BleuOf({right}).error.has_value());
 }
 
 QuestionResult Answer(int64_t age, bool exact) {
   QuestionResult result;
   result.age_tokens = age;
-  result.exact = exact;
+  result.score = exact ? 1 : 0;
   return result;
 }
 
@@ -85,22 +168,23 @@ TEST(MemoryMetricsTest, RetentionByAge) {
 
 TEST(MemoryMetricsTest, WilsonsInterval) {
   // 8 of 10: middle (0.8 + 0.19207) / 1.38415, half width 1.96 * 0.16001 / 1.38415.
-  const Interval interval = WilsonInterval({.right = 8, .asked = 10});
+  const Interval interval = WilsonInterval(0.8, 10);
   EXPECT_NEAR(interval.low, 0.4902, 1e-4);
   EXPECT_NEAR(interval.high, 0.9433, 1e-4);
-  EXPECT_EQ(WilsonInterval({.right = 0, .asked = 5}).low, 0);
-  EXPECT_NEAR(WilsonInterval({.right = 0, .asked = 5}).high, 0.4345, 1e-4);  // z^2 / (5 + z^2)
-  EXPECT_EQ(WilsonInterval({}).high, 1);
+  EXPECT_EQ(WilsonInterval(0, 5).low, 0);
+  EXPECT_NEAR(WilsonInterval(0, 5).high, 0.4345, 1e-4);  // z^2 / (5 + z^2)
+  EXPECT_EQ(WilsonInterval(0, 0).high, 1);
 }
 
 TEST(MemoryMetricsTest, TemporalConsistencyIsOfValuesThatChanged) {
   std::vector<QuestionResult> results(6);
   results[0].kind = results[1].kind = results[2].kind = "now";
-  results[0].replaced_values = 2, results[0].exact = true;
+  results[0].replaced_values = 2, results[0].score = 1;
   results[1].replaced_values = 1;
-  results[2].exact = true;  // never replaced
+  results[1].score = 0.5;  // half of an answer is not right
+  results[2].score = 1;    // never replaced
   results[3].kind = results[4].kind = "then";
-  results[3].exact = true;
+  results[3].score = 1;
   results[5].kind = "before";
   const TemporalConsistency consistency = MeasureTemporalConsistency(results);
   EXPECT_EQ(consistency.now.asked, 2);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -38,6 +39,8 @@ class EvalRunTest : public ::testing::Test {
                .text = haystack_.Describe(),
                .strategies = {"rasq"},
                .tasks = {"qa1"},
+               .settings = {""},
+               .session_options = {""},
                .lengths = {500},
                .streams = 3,
                .parallel = 2};
@@ -78,7 +81,9 @@ TEST_F(EvalRunTest, AsksWhatWasTold) {
   ASSERT_GE(results.questions.size(), 3u);
   for (const QuestionResult& question : results.questions) {
     EXPECT_TRUE(question.exact) << question.question << " " << question.got;
+    EXPECT_EQ(question.score, 1);
     EXPECT_EQ(question.f1, 1);
+    EXPECT_EQ(question.babilong, 1);
     EXPECT_GE(question.position_tokens, 500);
     EXPECT_GE(question.age_tokens, 0);
     EXPECT_LT(question.age_tokens, 500);
@@ -92,6 +97,7 @@ TEST_F(EvalRunTest, AsksWhatWasTold) {
     EXPECT_NEAR(stream.context_tokens, 500, 3);
     EXPECT_EQ(stream.state_bytes, 1000);
     EXPECT_GT(stream.append_tokens_per_second, 0);
+    EXPECT_TRUE(stream.token_gaps_us.empty());
   }
   EXPECT_EQ(sessions_.open_sessions(), 0);
   for (const std::string& prompt : sessions_.prompts()) {
@@ -119,7 +125,7 @@ TEST_F(EvalRunTest, GoesOnWhereItsResultsEnd) {
   sessions_.set_generations_left(3);
   const absl::Status broken = Run().status();
   EXPECT_TRUE(absl::IsUnavailable(broken)) << broken;
-  EXPECT_TRUE(absl::StrContains(broken.message(), "qa1, 500 tokens, stream ")) << broken;
+  EXPECT_TRUE(absl::StrContains(broken.message(), "rasq, qa1, 500 tokens, stream ")) << broken;
   EXPECT_EQ(sessions_.open_sessions(), 0);
   const size_t finished = Read().streams.size();
   ASSERT_GE(finished, 1u);
@@ -156,6 +162,99 @@ TEST_F(EvalRunTest, StreamsPastAStrategysLengthAreRefusedNotFailed) {
   EXPECT_EQ(sessions_.open_sessions(), 0);
 }
 
+TEST_F(EvalRunTest, OneStreamServesSeveralTasks) {
+  header_.tasks = {"qa1+people+ruler_vt"};
+  header_.lengths = {2000};
+  ASSERT_EQ(*Run(), 3);
+  const Results results = Read();
+  EXPECT_EQ(results.streams.size(), 3u);
+  EXPECT_EQ(results.streams[0].key.task, "qa1+people+ruler_vt");
+  std::map<std::string, int> asked;
+  for (const QuestionResult& question : results.questions) ++asked[question.key.task];
+  EXPECT_EQ(asked.size(), 3u);
+  EXPECT_EQ(asked["people"], 6);    // two a stream
+  EXPECT_EQ(asked["ruler_vt"], 3);  // one a stream
+  for (const QuestionResult& question : results.questions) {
+    EXPECT_TRUE(question.exact || question.key.task != "qa1") << question.got;
+  }
+  EXPECT_EQ(*Run(), 0);
+  EXPECT_TRUE(absl::StrContains(SummaryTable(results), "people"));
+}
+
+TEST_F(EvalRunTest, EverySettingIsMeasuredAndRefusalsAreResults) {
+  header_.settings = {"", "half", "huge"};
+  header_.session_options = {"", R"({"half_life_tokens": 4096})",
+                             R"({"retrieval_budget_tokens": 4096})"};
+  header_.streams = 1;
+  ASSERT_EQ(*Run(), 3);
+  const Results results = Read();
+  ASSERT_EQ(results.streams.size(), 3u);
+  for (const StreamResult& stream : results.streams) {
+    EXPECT_EQ(!stream.refused.empty(), stream.key.settings == "huge") << stream.refused;
+  }
+  std::set<double> half_lives;
+  for (const v1::SessionOptions& options : sessions_.options()) {
+    half_lives.insert(options.half_life_tokens());
+    EXPECT_EQ(options.retrieval_budget_gain(), -1);
+    EXPECT_EQ(options.strategy(), v1::STRATEGY_RASQ);
+  }
+  EXPECT_EQ(half_lives, (std::set<double>{0, 4096}));
+  EXPECT_TRUE(absl::StrContains(SummaryTable(results), "rasq half"));
+  // The same streams are told under all of them.
+  const std::vector<std::string> texts = sessions_.texts();
+  ASSERT_EQ(texts.size(), 2u);
+  EXPECT_EQ(texts[0], texts[1]);
+  // A label means one thing in a file.
+  header_.session_options[1] = R"({"half_life_tokens": 64})";
+  const absl::Status other = Run().status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(other)) << other;
+  EXPECT_TRUE(absl::StrContains(other.message(), "session options half=")) << other;
+}
+
+TEST_F(EvalRunTest, AServerWithOtherFlagsMayDifferUnderItsOwnLabel) {
+  ASSERT_TRUE(Run().ok());
+  header_.capacity_tokens = 512;
+  EXPECT_TRUE(absl::IsFailedPrecondition(Run().status()));
+  header_.server_flags = "buffer-capacity-tokens=512";
+  EXPECT_TRUE(absl::IsFailedPrecondition(Run().status()));  // the defaults are measured already
+  header_.settings = {"buffer-capacity-tokens=512"};
+  EXPECT_EQ(*Run(), 3);
+}
+
+TEST_F(EvalRunTest, NamesNeedNotBeUtf8) {
+  header_.machine = "a \xFF b";
+  ASSERT_EQ(*Run(), 3);
+  EXPECT_EQ(Read().runs[0].machine, "a \xEF\xBF\xBD b");
+}
+
+TEST_F(EvalRunTest, TimesAGeneration) {
+  header_.generate_tokens = 8;
+  header_.streams = 1;
+  ASSERT_EQ(*Run(), 1);
+  const Results results = Read();
+  // Four messages of two tokens: the last three have a message before them.
+  ASSERT_EQ(results.streams[0].token_gaps_us.size(), 6u);
+  for (const int64_t gap : results.streams[0].token_gaps_us) EXPECT_GE(gap, 0);
+}
+
+TEST_F(EvalRunTest, ListsAreToldAlone) {
+  header_.tasks = {"ruler_fwe"};
+  header_.lengths = {1000};
+  header_.streams = 1;
+  ASSERT_EQ(*Run(), 1);
+  EXPECT_NEAR(Read().streams[0].context_tokens, 1000, 50);
+  EXPECT_EQ(Read().questions[0].age_tokens, 0);
+  header_.lengths = {256};
+  header_.tasks = {"ruler_cwe"};
+  ASSERT_EQ(*Run(), 1);
+  EXPECT_TRUE(absl::StrContains(Read().streams[1].refused, "length=256 tokens: too few"));
+  header_.tasks = {"people+news+key_values"};
+  ASSERT_EQ(*Run(), 1);
+  EXPECT_TRUE(absl::StrContains(Read().streams[2].refused, "length=256 tokens: the 96 facts take"));
+  EXPECT_TRUE(absl::StrContains(SummaryTable(Read()),
+                                "streams that were refused: 2 (rasq: length=256 tokens: too few"));
+}
+
 TEST_F(EvalRunTest, AsksAlongTheStream) {
   header_.tasks = {"news"};
   header_.along = true;
@@ -179,8 +278,9 @@ TEST(ResultsTest, ErrorsNameLineAndField) {
   };
   EXPECT_EQ(error("{}"), "f:1: type=: not run, question or stream");
   EXPECT_EQ(error("\n[1]"), "f:2: no object");
-  EXPECT_EQ(error(R"({"type":"stream","strategy":"rasq","task":7})"), "f:1: task=7");
-  EXPECT_EQ(error(R"({"type":"stream","strategy":"rasq","task":"x"})"), "f:1: length=missing");
+  EXPECT_EQ(error(R"({"type":"stream","strategy":"rasq","settings":"","task":7})"), "f:1: task=7");
+  EXPECT_EQ(error(R"({"type":"stream","strategy":"rasq","settings":"","task":"x"})"),
+            "f:1: length=missing");
 }
 
 }  // namespace

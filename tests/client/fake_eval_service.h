@@ -27,8 +27,12 @@ class FakeEvalService : public v1::SessionService::Service {
   grpc::Status CreateSession(grpc::ServerContext*, const v1::CreateSessionRequest* request,
                              v1::CreateSessionResponse* response) override {
     const std::lock_guard<std::mutex> lock(mu_);
+    if (request->options().retrieval_budget_tokens() > kMaxBudget) {
+      return {grpc::StatusCode::INVALID_ARGUMENT, "options.retrieval_budget_tokens: too large"};
+    }
     const std::string id = absl::StrCat("s", ++created_);
     sessions_[id].strategy = request->options().strategy();
+    options_.push_back(request->options());
     response->mutable_session()->set_session_id(id);
     response->mutable_session()->set_state_bytes(1000);
     return grpc::Status::OK;
@@ -78,6 +82,18 @@ class FakeEvalService : public v1::SessionService::Service {
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override {
     const std::lock_guard<std::mutex> lock(mu_);
     if (--generations_left_ < 0) return {grpc::StatusCode::UNAVAILABLE, "stopping"};
+    if (request->stop().ignore_eos()) {  // two tokens a message
+      for (int i = 0; i < request->stop().max_new_tokens(); i += 2) {
+        v1::GenerateResponse pair;
+        pair.add_tokens();
+        pair.add_tokens();
+        writer->Write(pair);
+      }
+      v1::GenerateResponse last;
+      last.mutable_summary();
+      writer->Write(last);
+      return grpc::Status::OK;
+    }
     prompts_.push_back(request->prompt().text());
     const Session& session = sessions_.at(request->session_id());
     v1::GenerateResponse piece;
@@ -97,6 +113,10 @@ class FakeEvalService : public v1::SessionService::Service {
   std::vector<std::string> prompts() const {
     const std::lock_guard<std::mutex> lock(mu_);
     return prompts_;
+  }
+  std::vector<v1::SessionOptions> options() const {  // of all sessions that there were
+    const std::lock_guard<std::mutex> lock(mu_);
+    return options_;
   }
   int open_sessions() const {
     const std::lock_guard<std::mutex> lock(mu_);
@@ -126,9 +146,11 @@ class FakeEvalService : public v1::SessionService::Service {
   mutable std::mutex mu_;  // guards what follows
   std::map<std::string, Session> sessions_;
   std::vector<std::string> texts_, prompts_;
+  std::vector<v1::SessionOptions> options_;
   int created_ = 0;
   int64_t generations_left_ = 1 << 30;
   static constexpr int64_t kMaxFullWords = 600;
+  static constexpr int32_t kMaxBudget = 1000;
 };
 
 class FakeModelService : public v1::ModelService::Service {

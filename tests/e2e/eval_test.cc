@@ -8,6 +8,7 @@
 #include "client/eval/results.h"
 #include "tests/support/files.h"
 #include "tests/support/process.h"
+#include "tests/support/server_fixture.h"
 #include "tests/support/server_program.h"
 #include "tests/support/temporary_directory.h"
 
@@ -53,8 +54,72 @@ TEST(EvalTest, MeasuresTheShippedModelAndGoesOn) {
   report.CloseInput();
   EXPECT_EQ(report.Wait(), 0) << report.err();
   EXPECT_NE(report.out().find("| window | qa1 |"), std::string::npos) << report.out();
-  EXPECT_EQ(folder.CountFiles(".csv"), 5);  // nothing was asked along the stream
+  EXPECT_EQ(folder.CountFiles(".csv"), 6);  // nothing was asked along the stream, or refused
   EXPECT_NE(ReadFile(folder.path() + "/report.md").find("fingerprint"), std::string::npos);
+}
+
+// Every strategy, one stream of several tasks, options of sessions and flags of servers, in one
+// file from one command, and its tables.
+TEST(EvalTest, StartsServersAndMeasuresStrategiesAndSettings) {
+  const testing::TemporaryDirectory folder;
+  const std::string path = folder.path() + "/eval.jsonl", tables = folder.path() + "/RESULTS.md";
+  const std::string model = TestServerOptions().engine.model;
+  const std::vector<std::string> arguments = {RASQ_CLI_BINARY,
+                                              "eval",
+                                              "--server",
+                                              RASQ_SERVER_BINARY,
+                                              "--server-flag",
+                                              "model=" + model,
+                                              "--server-flag=device=cpu",
+                                              "--server-flag=max-sessions=2",
+                                              "--tasks=qa1+people+ruler_vt",
+                                              "--lengths=1K",
+                                              "--streams=1",
+                                              "--questions=2",
+                                              "--facts=8",
+                                              "--generate-tokens=8",
+                                              "--strategies=rasq,window,full",
+                                              "--session-options=old={\"half_life_tokens\": 64}",
+                                              "--sweep=retrieval_budget_tokens=16,1000000",
+                                              "--sweep=buffer-capacity-tokens=256",
+                                              "--results=" + path};
+  const auto run = [&] {
+    Process process(arguments);
+    process.CloseInput();
+    EXPECT_EQ(process.Wait(), 0) << process.err();
+    return process.out();
+  };
+  EXPECT_NE(run().find("rasq old"), std::string::npos);
+  const auto results = client::ParseResults(ReadFile(path), path);
+  ASSERT_TRUE(results.ok()) << results.status();
+  ASSERT_EQ(results->runs.size(), 2u);  // servers
+  EXPECT_EQ(results->runs[0].capacity_tokens, 1024);
+  EXPECT_EQ(results->runs[1].capacity_tokens, 256);
+  EXPECT_FALSE(results->runs[0].machine.empty());
+  ASSERT_EQ(results->streams.size(), 15u);  // three strategies, five settings
+  for (const client::StreamResult& stream : results->streams) {
+    const std::string method = stream.key.Method();
+    if (method == "rasq retrieval_budget_tokens=1000000") {
+      EXPECT_NE(stream.refused, "") << method;
+      continue;
+    }
+    if (!stream.refused.empty()) continue;  // options that the others have no use for
+    EXPECT_EQ(stream.token_gaps_us.size(), 7u) << method;
+    EXPECT_GT(stream.questions, 2) << method;
+  }
+  run();
+  EXPECT_EQ(client::ParseResults(ReadFile(path), path)->streams.size(), 15u);  // nothing again
+
+  Process report({RASQ_CLI_BINARY, "report", path, "--to", folder.path() + "/report",
+                  "--results-md", tables, "--no-pictures"});
+  report.CloseInput();
+  EXPECT_EQ(report.Wait(), 0) << report.err();
+  for (const char* part :
+       {"server started with model=", "| rasq old | ruler_vt |", "| window | all |",
+        "## Settings against", "## Memory, throughput", "## Latency",
+        "## What the server did not take", "  - old: `{\"half_life_tokens\": 64}`"}) {
+    EXPECT_NE(ReadFile(tables).find(part), std::string::npos) << part;
+  }
 }
 
 TEST(EvalTest, WrongUseIsNamed) {
@@ -69,6 +134,14 @@ TEST(EvalTest, WrongUseIsNamed) {
   EXPECT_NE(error({"--tasks", "weather"}, 2).find("--tasks: weather"), std::string::npos);
   EXPECT_NE(error({"--lengths", "10"}, 2).find("--lengths: 10"), std::string::npos);
   EXPECT_NE(error({"--strategies", "none"}, 2).find("--strategies: none"), std::string::npos);
+  EXPECT_NE(error({"--sweep", "dtype=float32"}, 2).find("no --server"), std::string::npos);
+  EXPECT_NE(error({"--session-options", "a={]"}, 2).find("{]"), std::string::npos);
+  EXPECT_NE(error({"--ruler", "num_keys=0"}, 2).find("num_keys=0"), std::string::npos);
+  EXPECT_NE(error({"--squad", "/nowhere.json"}, 1).find("/nowhere.json"), std::string::npos);
+  const testing::TemporaryDirectory folder;
+  EXPECT_NE(
+      error({"--server", "/nowhere", "--results", folder.path() + "/r"}, 1).find("server /nowhere"),
+      std::string::npos);
   EXPECT_NE(error({"--split", "x"}, 2).find("--split=x"), std::string::npos);
   EXPECT_NE(error({"--streams", "0"}, 2).find("--streams=0"), std::string::npos);
   EXPECT_NE(error({"--text", "/nowhere.txt"}, 1).find("/nowhere.txt"), std::string::npos);
