@@ -41,8 +41,6 @@ lib=$bundle/$(cached CMAKE_INSTALL_LIBDIR)
 share=$bundle/share/rasq
 
 cmake --install "$build" --prefix "$bundle" --strip >/dev/null
-# The trainer belongs to no server: libtorch, which it needs, is thirteen times the rest.
-rm -f "$bundle/bin/rasq-train"
 ((model)) || rm -r "$share/models"
 if ((tests)); then
   for program in "$build"/bin/{kernels_test,engine_test,*_bench}; do
@@ -55,6 +53,8 @@ if ((tests)); then
   cp "$source_dir/tests/bench/full_kv_baseline.py" "$share/tests/bench"
   for shape in "$source_dir"/models/*-shape; do cp -r "$shape" "$share/models"; done
 fi
+# The trainer belongs to no server: libtorch, which it needs, is thirteen times the rest.
+rm -f "$bundle"/bin/{rasq-train,train_bench}
 
 # What comes with every Linux, or with CUDA, stays out. The C library must: its parts fit one another
 # only, and the loader, one of them, is named in the programs by its full path.
