@@ -14,6 +14,7 @@
 #include "absl/strings/strip.h"
 #include "client/commands/json.h"
 #include "client/eval/files.h"
+#include "client/eval/json_lines.h"
 
 namespace rasq::client {
 namespace {
@@ -118,17 +119,11 @@ absl::Status ReadJsonStory(const Json& json, const std::string& where, tasks::Sp
 absl::StatusOr<BabiStories> ReadJsonLines(absl::string_view text, const std::string& path,
                                           tasks::Split split) {
   BabiStories stories;
-  for (int64_t number = 1; !text.empty(); ++number) {
-    const absl::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    if (line.empty()) continue;
-    const std::string where = absl::StrCat(path, ":", number);
-    const Json json = Json::parse(line, /*cb=*/nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, ": no object"));
-    if (absl::Status status = ReadJsonStory(json, where, split, stories); !status.ok()) {
-      return status;
-    }
-  }
+  const absl::Status status =
+      ForEachJsonLine(text, path, [&](const Json& json, const std::string& where) {
+        return ReadJsonStory(json, where, split, stories);
+      });
+  if (!status.ok()) return status;
   return stories;
 }
 

@@ -1,9 +1,6 @@
 #include "client/eval/plot.h"
 
-#include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -15,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
+#include "client/eval/child_process.h"
 
 namespace rasq::client {
 namespace {
@@ -40,23 +38,13 @@ std::string TickLabel(double value) {
 
 // Waits for it; its exit code, or minus the signal that ended it.
 absl::StatusOr<int> RunGnuplot(const std::string& script, const std::string& folder) {
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_init(&actions);
-  // This process takes Ctrl-C as an event; gnuplot ends of it.
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  posix_spawn_file_actions_addchdir_np(&actions, folder.c_str());
-  std::string program = "gnuplot", file = script;
-  std::array<char*, 3> arguments = {program.data(), file.data(), nullptr};
   pid_t pid = -1;
-  const int error =
-      posix_spawnp(&pid, program.c_str(), &actions, &attributes, arguments.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
+  const int error = SpawnChild(
+      {"gnuplot", script},
+      [&](posix_spawn_file_actions_t* actions) {
+        posix_spawn_file_actions_addchdir_np(actions, folder.c_str());
+      },
+      &pid);
   if (error == ENOENT) {
     return absl::NotFoundError(
         "gnuplot is not installed (Debian: gnuplot-nox); --no-pictures does without");

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
+#include "client/eval/json_lines.h"
 
 namespace rasq::client {
 namespace {
@@ -154,23 +155,17 @@ Json ToJson(const StreamResult& result) { return Write("stream", result); }
 
 absl::StatusOr<Results> ParseResults(absl::string_view lines, absl::string_view path) {
   Results results;
-  for (int64_t number = 1; !lines.empty(); ++number) {
-    const absl::string_view line = lines.substr(0, lines.find('\n'));
-    lines.remove_prefix(std::min(line.size() + 1, lines.size()));
-    if (line.empty()) continue;
-    const std::string where = absl::StrCat(path, ":", number);
-    const Json json = Json::parse(line, /*cb=*/nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, ": no object"));
-    std::string type;
-    if (const auto found = json.find("type"); found != json.end()) Read(*found, &type);
-    const absl::Status status = type == "run"        ? ReadInto(json, where, results.runs)
-                                : type == "question" ? ReadInto(json, where, results.questions)
-                                : type == "stream"
-                                    ? ReadInto(json, where, results.streams)
-                                    : absl::InvalidArgumentError(absl::StrCat(
-                                          where, ": type=", type, ": not run, question or stream"));
-    if (!status.ok()) return status;
-  }
+  const absl::Status status =
+      ForEachJsonLine(lines, path, [&](const Json& json, const std::string& where) {
+        std::string type;
+        if (const auto found = json.find("type"); found != json.end()) Read(*found, &type);
+        if (type == "run") return ReadInto(json, where, results.runs);
+        if (type == "question") return ReadInto(json, where, results.questions);
+        if (type == "stream") return ReadInto(json, where, results.streams);
+        return absl::InvalidArgumentError(
+            absl::StrCat(where, ": type=", type, ": not run, question or stream"));
+      });
+  if (!status.ok()) return status;
   return results;
 }
 

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,37 +13,13 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "client/eval/child_process.h"
 #include "client/eval/files.h"
 
 namespace rasq::client {
 namespace {
 
 constexpr absl::string_view kListening = "listening on ";
-
-// Its standard output is the pipe's `output`; in `pid` then stands its id. Returns an errno.
-int Spawn(std::vector<std::string>& arguments, const std::string& log, int output, pid_t* pid) {
-  std::vector<char*> pointers;
-  pointers.reserve(arguments.size() + 1);
-  for (std::string& argument : arguments) pointers.push_back(argument.data());
-  pointers.push_back(nullptr);
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_init(&actions);
-  // This process takes Ctrl-C as an event; the server has its own way.
-  sigset_t none;
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log.c_str(),
-                                   O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  const int error = posix_spawnp(pid, pointers[0], &actions, &attributes, pointers.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  return error;
-}
 
 // The last line with something in it.
 std::string LastLine(const std::string& path) {
@@ -65,7 +40,15 @@ absl::StatusOr<ServerProcess> ServerProcess::Start(const std::string& program,
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
   ServerProcess server;
   server.output_ = ends[0];
-  const int error = Spawn(arguments, log, ends[1], &server.pid_);
+  const int error = SpawnChild(
+      std::move(arguments),
+      [&](posix_spawn_file_actions_t* actions) {
+        posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_adddup2(actions, ends[1], STDOUT_FILENO);
+        posix_spawn_file_actions_addopen(actions, STDERR_FILENO, log.c_str(),
+                                         O_WRONLY | O_CREAT | O_TRUNC, 0666);
+      },
+      &server.pid_);
   close(ends[1]);
   if (error != 0) {
     server.pid_ = -1;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_replace.h"
 #include "client/commands/json.h"
 #include "client/eval/files.h"
+#include "client/eval/json_lines.h"
 
 namespace rasq::client {
 namespace {
@@ -97,19 +98,12 @@ absl::Status AddArticles(const Json& json, const std::string& path, tasks::Split
 
 absl::Status AddLines(absl::string_view text, const std::string& path, tasks::Split split, bool all,
                       std::vector<Episode>& passages) {
-  for (int64_t number = 1; !text.empty(); ++number) {
-    const absl::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    if (line.empty()) continue;
-    const std::string where = absl::StrCat(path, ":", number);
-    const Json json = Json::parse(line, /*cb=*/nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, ": no object"));
+  return ForEachJsonLine(text, path, [&](const Json& json, const std::string& where) {
     const std::optional<std::string> title = Text(json, "title");
     if (!title.has_value()) return Bad(where, "title");
-    if (!all && !tasks::InSplit(split, *title)) continue;
-    if (absl::Status status = AddPassage(json, where, passages); !status.ok()) return status;
-  }
-  return absl::OkStatus();
+    if (!all && !tasks::InSplit(split, *title)) return absl::OkStatus();
+    return AddPassage(json, where, passages);
+  });
 }
 
 }  // namespace
