@@ -5,9 +5,9 @@
 #include <numbers>
 
 #include "absl/strings/str_cat.h"
+#include "engine/budget_factors.h"
 #include "engine/json_reader.h"
 #include "kernels/base/status.h"
-#include "kernels/budget_head.h"
 #include "kernels/cluster_entries.h"
 
 namespace rasq {
@@ -28,7 +28,6 @@ constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxPositions = 1 << 30;
 constexpr int64_t kMaxMemoryTokens = 1 << 24;
 constexpr int64_t kMaxMemoryDim = 1 << 13;
-constexpr double kMaxFactor = 1024;  // of the budget
 
 struct ModelType {
   absl::string_view name;
@@ -146,24 +145,10 @@ void AddEos(FieldReader& fields, int64_t vocab, std::vector<int32_t>& ids) {
 
 // What says how many entries are read: the head's factors, the most, the floor.
 void ReadBudget(FieldReader& fields, MemoryConfig& memory) {
-  int64_t most = memory.budget;
-  if (const Json* factors = fields.Find("budget_factors")) {
-    if (!factors->is_array() || factors->empty() || factors->size() > kMaxBudgetFactors) {
-      return fields.Bad("budget_factors", *factors,
-                        absl::StrCat("a list of 1 to ", kMaxBudgetFactors, " numbers"));
-    }
-    most = 1;
-    for (const Json& factor : *factors) {
-      if (!factor.is_number() ||
-          !(factor.get<double>() > 0 && factor.get<double>() <= kMaxFactor)) {
-        return fields.Bad("budget_factors", factor,
-                          absl::StrCat("above 0 and at most ", kMaxFactor));
-      }
-      const auto value = factor.get<float>();
-      memory.budget_factors.push_back(value);
-      most = std::max<int64_t>(most, std::llround(double{value} * memory.budget));
-    }
-  }
+  memory.budget_factors = ReadBudgetFactors(fields);
+  const int64_t most = memory.has_budget_head()
+                           ? LargestBudget(memory.budget_factors, memory.budget)
+                           : memory.budget;
   memory.max_budget = static_cast<int32_t>(fields.Int(
       "max_retrieval_budget_tokens", 1, kMaxMemoryTokens, std::min(most, kMaxMemoryTokens)));
   constexpr double kLargest = 1e30;

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/budget_factors.h"
 #include "engine/dummy_weights.h"
 #include "kernels/base/status.h"
 
@@ -119,11 +120,7 @@ absl::Status Decoder::AddBudgetHead(const std::vector<float>& factors) {
   const auto nearest = std::min_element(factors.begin(), factors.end(), [](float a, float b) {
     return std::abs(a - 1) < std::abs(b - 1);
   });
-  memory_.max_budget = 1;
-  for (const float factor : factors) {
-    memory_.max_budget = std::max(
-        memory_.max_budget, static_cast<int32_t>(std::llround(double{factor} * memory_.budget)));
-  }
+  memory_.max_budget = static_cast<int32_t>(LargestBudget(factors, memory_.budget));
   for (const auto& [name, shape] : MakeTensorShapes(model_, memory_)) {
     if (!absl::StrContains(name, ".retriever.budget.")) continue;
     Tensor initial = Initial(name, shape, model_.num_layers);

@@ -5,13 +5,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/budget_factors.h"
 #include "kernels/base/status.h"
 
 namespace rasq::train {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 50;
-constexpr size_t kMaxFactors = 32;  // as many as the engine's head may have
 
 template <typename Value>
 Value Choice(FieldReader& fields, const char* name, const std::map<std::string, Value>& values,
@@ -95,21 +95,6 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
   return phase;
 }
 
-void ReadBudgetFactors(FieldReader& fields, Recipe& recipe) {
-  const Json* factors = fields.Find("budget_factors");
-  if (factors == nullptr) return;
-  const std::string want = absl::StrCat("a list of 1 to ", kMaxFactors, " numbers above 0");
-  if (!factors->is_array() || factors->empty() || factors->size() > kMaxFactors) {
-    return fields.Bad("budget_factors", *factors, want);
-  }
-  for (const Json& factor : *factors) {
-    if (!factor.is_number() || !(factor.get<double>() > 0 && factor.get<double>() <= 1024)) {
-      return fields.Bad("budget_factors", factor, absl::StrCat(want, ", at most 1024"));
-    }
-    recipe.budget_factors.push_back(factor.get<float>());
-  }
-}
-
 }  // namespace
 
 int64_t Recipe::tokens() const {
@@ -147,7 +132,7 @@ absl::StatusOr<Recipe> ParseRecipe(absl::string_view text, absl::string_view whe
   optimizer.rate = fields.Number("rate", 0, 10, optimizer.rate);
   optimizer.decay = fields.Number("decay", 0, 10, optimizer.decay);
   optimizer.max_norm = fields.Number("max_norm", 0, 1e6, optimizer.max_norm);
-  ReadBudgetFactors(fields, recipe);
+  recipe.budget_factors = ReadBudgetFactors(fields);
   const Json* phases = fields.Find("phases");
   RASQ_RETURN_IF_ERROR(fields.status());
   if (phases == nullptr || !phases->is_array() || phases->empty()) {
