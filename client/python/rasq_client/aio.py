@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import AsyncIterator, Callable, Iterator, Optional, Sequence, Union
 
 import grpc
@@ -14,18 +13,10 @@ from rasq.v1 import model_pb2, model_pb2_grpc
 from rasq.v1 import session_pb2 as pb
 from rasq.v1 import session_pb2_grpc
 from rasq_client import requests
-from rasq_client.errors import RasqError, error_of
+from rasq_client.errors import RasqError, error_of, translated
 from rasq_client.pieces import AppendProgress, Pieces, StreamLimits
 from rasq_client.requests import Content, Labels
 from rasq_client.security import Security
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise error_of(error) from None
 
 
 class AsyncGeneration:
@@ -37,7 +28,7 @@ class AsyncGeneration:
         self.summary: Optional[pb.GenerateSummary] = None
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        with _translated():
+        with translated():
             async for response in self._call:
                 self.tokens.extend(response.tokens)
                 if response.HasField("summary"):
@@ -154,8 +145,7 @@ class AsyncAppendStream:
                 )
                 break
             except grpc.RpcError as error:
-                transient = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-                if not (again and error.code() in transient):
+                if not self._pieces.may_reconnect(error.code()):
                     raise error_of(error) from None
         self._pieces.synchronise(response.session)
         self._connections += 1
@@ -200,7 +190,7 @@ class AsyncClient:
         security: Optional[Security] = None,
         timeout: Optional[float] = None,
     ) -> None:
-        self.address = address or os.environ.get("RASQ_ADDRESS", "") or requests.DEFAULT_ADDRESS
+        self.address = requests.address_or_default(address)
         self.timeout = timeout
         self._security = security or Security()
         self._security.token_for(self.address)
@@ -233,14 +223,14 @@ class AsyncClient:
         labels: Labels = None,
     ) -> pb.Session:
         request = requests.create_request(session_id, options, labels)
-        with _translated():
+        with translated():
             response = await self.sessions.CreateSession(
                 request, metadata=self.metadata(session_id), timeout=self.timeout
             )
         return response.session
 
     async def get_session(self, session_id: str) -> pb.Session:
-        with _translated():
+        with translated():
             response = await self.sessions.GetSession(
                 pb.GetSessionRequest(session_id=session_id),
                 metadata=self.metadata(session_id),
@@ -251,7 +241,7 @@ class AsyncClient:
     async def list_sessions(self) -> AsyncIterator[pb.Session]:
         request = pb.ListSessionsRequest()
         while True:
-            with _translated():
+            with translated():
                 page = await self.sessions.ListSessions(
                     request, metadata=self.metadata(), timeout=self.timeout
                 )
@@ -262,7 +252,7 @@ class AsyncClient:
                 return
 
     async def delete_session(self, session_id: str) -> None:
-        with _translated():
+        with translated():
             await self.sessions.DeleteSession(
                 pb.DeleteSessionRequest(session_id=session_id),
                 metadata=self.metadata(session_id),
@@ -272,7 +262,7 @@ class AsyncClient:
     async def fork_session(
         self, session_id: str, new_session_id: str = "", *, labels: Labels = None
     ) -> pb.Session:
-        with _translated():
+        with translated():
             response = await self.sessions.ForkSession(
                 requests.fork_request(session_id, new_session_id, labels),
                 metadata=self.metadata(session_id),
@@ -281,7 +271,7 @@ class AsyncClient:
         return response.session
 
     async def snapshot_session(self, session_id: str, snapshot_id: str = "") -> pb.Snapshot:
-        with _translated():
+        with translated():
             response = await self.sessions.SnapshotSession(
                 pb.SnapshotSessionRequest(session_id=session_id, snapshot_id=snapshot_id),
                 metadata=self.metadata(session_id),
@@ -292,7 +282,7 @@ class AsyncClient:
     async def restore_session(
         self, snapshot_id: str, session_id: str = "", *, labels: Labels = None
     ) -> pb.Session:
-        with _translated():
+        with translated():
             response = await self.sessions.RestoreSession(
                 requests.restore_request(snapshot_id, session_id, labels),
                 metadata=self.metadata(session_id),
@@ -303,7 +293,7 @@ class AsyncClient:
     async def list_snapshots(self) -> AsyncIterator[pb.Snapshot]:
         request = pb.ListSnapshotsRequest()
         while True:
-            with _translated():
+            with translated():
                 page = await self.sessions.ListSnapshots(
                     request, metadata=self.metadata(), timeout=self.timeout
                 )
@@ -314,7 +304,7 @@ class AsyncClient:
                 return
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
-        with _translated():
+        with translated():
             await self.sessions.DeleteSnapshot(
                 pb.DeleteSnapshotRequest(snapshot_id=snapshot_id),
                 metadata=self.metadata(),
@@ -329,7 +319,7 @@ class AsyncClient:
         offset: Optional[int] = None,
         pinned: bool = False,
     ) -> pb.AppendResponse:
-        with _translated():
+        with translated():
             return await self.sessions.Append(
                 requests.append_request(session_id, content, offset, pinned),
                 metadata=self.metadata(session_id),
@@ -361,19 +351,19 @@ class AsyncClient:
         )
 
     async def model(self) -> model_pb2.GetModelResponse:
-        with _translated():
+        with translated():
             return await self.models.GetModel(
                 model_pb2.GetModelRequest(), metadata=self.metadata(), timeout=self.timeout
             )
 
     async def server_info(self) -> model_pb2.GetServerInfoResponse:
-        with _translated():
+        with translated():
             return await self.models.GetServerInfo(
                 model_pb2.GetServerInfoRequest(), metadata=self.metadata(), timeout=self.timeout
             )
 
     async def tokenize(self, text: str) -> list[int]:
-        with _translated():
+        with translated():
             response = await self.models.Tokenize(
                 model_pb2.TokenizeRequest(text=text),
                 metadata=self.metadata(),
@@ -382,7 +372,7 @@ class AsyncClient:
         return list(response.token_ids)
 
     async def detokenize(self, token_ids: Sequence[int]) -> str:
-        with _translated():
+        with translated():
             response = await self.models.Detokenize(
                 model_pb2.DetokenizeRequest(token_ids=token_ids),
                 metadata=self.metadata(),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Optional, Union
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Union
 
 import grpc
 
@@ -112,8 +113,16 @@ class AppendStream:
             self._connection.cancel()
             self._connection = None
 
-    def _guard(self) -> _Guard:
-        return _Guard(self)
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Keeps the stream's first error for every later call."""
+        if self._error is not None:
+            raise self._error
+        try:
+            yield
+        except (RasqError, UnicodeError) as error:
+            self._error = error
+            raise
 
     def _connect_first(self) -> None:
         if not self._pieces.started:  # before a piece can have an offset
@@ -159,8 +168,7 @@ class AppendStream:
                 )
                 break
             except grpc.RpcError as error:
-                transient = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-                if not (again and error.code() in transient):
+                if not self._pieces.may_reconnect(error.code()):
                     raise error_of(error) from None
         with self._changed:
             self._pieces.synchronise(response.session)
@@ -174,18 +182,3 @@ class AppendStream:
         connection.close()
         if not self._pieces.survives(connection.call.code(), self._connections):
             raise error_of(connection.call)
-
-
-class _Guard:
-    """Keeps a stream's first error for every later call."""
-
-    def __init__(self, stream: AppendStream) -> None:
-        self._stream = stream
-
-    def __enter__(self) -> None:
-        if self._stream._error is not None:
-            raise self._stream._error
-
-    def __exit__(self, kind: object, value: Optional[BaseException], traceback: object) -> None:
-        if isinstance(value, (RasqError, UnicodeError)):
-            self._stream._error = value

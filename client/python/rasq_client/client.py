@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Iterator, Optional, Sequence
 
 import grpc
@@ -13,18 +11,10 @@ from rasq.v1 import session_pb2 as pb
 from rasq.v1 import session_pb2_grpc
 from rasq_client import requests
 from rasq_client.append_stream import AppendStream
-from rasq_client.errors import error_of
+from rasq_client.errors import translated
 from rasq_client.pieces import StreamLimits
 from rasq_client.requests import Content, Labels
 from rasq_client.security import Security
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise error_of(error) from None
 
 
 class Generation:
@@ -36,7 +26,7 @@ class Generation:
         self.summary: Optional[pb.GenerateSummary] = None  # after the end
 
     def __iter__(self) -> Iterator[str]:
-        with _translated():
+        with translated():
             for response in self._call:
                 self.tokens.extend(response.tokens)
                 if response.HasField("summary"):
@@ -63,7 +53,7 @@ class Client:
         timeout: Optional[float] = None,
     ) -> None:
         """address: HOST:PORT or a gRPC target; empty: RASQ_ADDRESS, else 127.0.0.1:50051."""
-        self.address = address or os.environ.get("RASQ_ADDRESS", "") or requests.DEFAULT_ADDRESS
+        self.address = requests.address_or_default(address)
         self.timeout = timeout
         self._security = security or Security()
         self._security.token_for(self.address)  # says now what it would say at the first call
@@ -97,13 +87,13 @@ class Client:
     ) -> pb.Session:
         """Without an id the server chooses one."""
         request = requests.create_request(session_id, options, labels)
-        with _translated():
+        with translated():
             return self.sessions.CreateSession(
                 request, metadata=self.metadata(session_id), timeout=self.timeout
             ).session
 
     def get_session(self, session_id: str) -> pb.Session:
-        with _translated():
+        with translated():
             return self.sessions.GetSession(
                 pb.GetSessionRequest(session_id=session_id),
                 metadata=self.metadata(session_id),
@@ -114,7 +104,7 @@ class Client:
         """All, by id."""
         request = pb.ListSessionsRequest()
         while True:
-            with _translated():
+            with translated():
                 page = self.sessions.ListSessions(
                     request, metadata=self.metadata(), timeout=self.timeout
                 )
@@ -124,7 +114,7 @@ class Client:
                 return
 
     def delete_session(self, session_id: str) -> None:
-        with _translated():
+        with translated():
             self.sessions.DeleteSession(
                 pb.DeleteSessionRequest(session_id=session_id),
                 metadata=self.metadata(session_id),
@@ -135,7 +125,7 @@ class Client:
         self, session_id: str, new_session_id: str = "", *, labels: Labels = None
     ) -> pb.Session:
         """A new session with this one's state; from then on they have nothing in common."""
-        with _translated():
+        with translated():
             return self.sessions.ForkSession(
                 requests.fork_request(session_id, new_session_id, labels),
                 metadata=self.metadata(session_id),
@@ -143,7 +133,7 @@ class Client:
             ).session
 
     def snapshot_session(self, session_id: str, snapshot_id: str = "") -> pb.Snapshot:
-        with _translated():
+        with translated():
             return self.sessions.SnapshotSession(
                 pb.SnapshotSessionRequest(session_id=session_id, snapshot_id=snapshot_id),
                 metadata=self.metadata(session_id),
@@ -153,7 +143,7 @@ class Client:
     def restore_session(
         self, snapshot_id: str, session_id: str = "", *, labels: Labels = None
     ) -> pb.Session:
-        with _translated():
+        with translated():
             return self.sessions.RestoreSession(
                 requests.restore_request(snapshot_id, session_id, labels),
                 metadata=self.metadata(session_id),
@@ -164,7 +154,7 @@ class Client:
         """All, by id."""
         request = pb.ListSnapshotsRequest()
         while True:
-            with _translated():
+            with translated():
                 page = self.sessions.ListSnapshots(
                     request, metadata=self.metadata(), timeout=self.timeout
                 )
@@ -174,7 +164,7 @@ class Client:
                 return
 
     def delete_snapshot(self, snapshot_id: str) -> None:
-        with _translated():
+        with translated():
             self.sessions.DeleteSnapshot(
                 pb.DeleteSnapshotRequest(snapshot_id=snapshot_id),
                 metadata=self.metadata(),
@@ -190,7 +180,7 @@ class Client:
         pinned: bool = False,
     ) -> pb.AppendResponse:
         """Returns when the content is in the session's state. For much text: append_stream."""
-        with _translated():
+        with translated():
             return self.sessions.Append(
                 requests.append_request(session_id, content, offset, pinned),
                 metadata=self.metadata(session_id),
@@ -221,19 +211,19 @@ class Client:
         )
 
     def model(self) -> model_pb2.GetModelResponse:
-        with _translated():
+        with translated():
             return self.models.GetModel(
                 model_pb2.GetModelRequest(), metadata=self.metadata(), timeout=self.timeout
             )
 
     def server_info(self) -> model_pb2.GetServerInfoResponse:
-        with _translated():
+        with translated():
             return self.models.GetServerInfo(
                 model_pb2.GetServerInfoRequest(), metadata=self.metadata(), timeout=self.timeout
             )
 
     def tokenize(self, text: str) -> list[int]:
-        with _translated():
+        with translated():
             return list(
                 self.models.Tokenize(
                     model_pb2.TokenizeRequest(text=text),
@@ -243,7 +233,7 @@ class Client:
             )
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
-        with _translated():
+        with translated():
             return self.models.Detokenize(
                 model_pb2.DetokenizeRequest(token_ids=token_ids),
                 metadata=self.metadata(),

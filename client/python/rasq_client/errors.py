@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Optional
+import contextlib
+from typing import Any, Iterable, Iterator, Optional
 
 import grpc
 
@@ -43,3 +44,12 @@ class RasqError(Exception):
 def error_of(error: grpc.RpcError) -> RasqError:
     """Of a call that has ended, or of what it raised."""
     return RasqError(error.code(), error.details() or "", error.trailing_metadata() or ())
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """What gRPC raises inside comes out as RasqError."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_of(error) from None

@@ -118,6 +118,13 @@ class Pieces:
             return 0.0
         return self._limits.first_backoff * (1 << min(self.attempts - 2, 10))
 
+    def may_reconnect(self, code: grpc.StatusCode) -> bool:
+        """Whether to ask again where the session stands; the first question must succeed."""
+        return self.started and code in (
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        )
+
     def synchronise(self, session: pb.Session) -> None:
         """Before a connection: the server's word on where the session stands."""
         if not self.started:

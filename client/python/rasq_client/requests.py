@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import uuid
 from typing import Mapping, Optional, Sequence, Union
 
@@ -63,6 +64,10 @@ CHANNEL_OPTIONS = [
         ),
     ),
 ]
+
+
+def address_or_default(address: str) -> str:
+    return address or os.environ.get("RASQ_ADDRESS", "") or DEFAULT_ADDRESS
 
 
 def content_of(value: Content) -> pb.Content:
