@@ -72,6 +72,8 @@ struct StateLayout {
   bool has_store() const { return store.max_listed > 0; }
   bool has_memory() const { return shape.capacity > 0; }
   bool has_clusters() const { return cluster_layout.head_bytes > 0; }
+  // Nothing may leave the window: it holds all that is read.
+  bool keeps_all() const { return strategy == Strategy::kFull || strategy == Strategy::kRag; }
 };
 
 // Of the clusters of a segment that may read so many entries; all zero if it can have none.

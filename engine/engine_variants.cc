@@ -1,0 +1,62 @@
+// States that are no pool of their own: of strategy rasq without a part, which lie in its slots but
+// otherwise, and of generations that read a history kept on the host, in slots of strategy full.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "engine/engine_impl.h"
+#include "engine/sentences.h"
+#include "kernels/base/status.h"
+
+namespace rasq {
+
+absl::Status Engine::Impl::InitVariants(const MemoryConfig& memory) {
+  const auto rasq = pools_.find(Strategy::kRasq);
+  if (rasq != pools_.end() && rasq->second.layout.has_clusters()) {
+    MemoryConfig without = memory;
+    without.num_clusters = 0;
+    exact_pool_ = std::make_unique<StatePool>(rasq->second);
+    RASQ_ASSIGN_OR_RETURN(
+        exact_pool_->layout,
+        MakeStateLayout(Strategy::kRasq, checkpoint_->model(), without, ops_->element(),
+                        {.full_context_tokens = options_.full_context_tokens}));
+    exact_pool_->origin =
+        OriginOf(checkpoint_->fingerprint(), ops_->element(), exact_pool_->layout);
+  }
+  const bool asked = std::find(options_.strategies.begin(), options_.strategies.end(),
+                               Strategy::kRag) != options_.strategies.end();
+  if (asked && options_.max_history_sessions > 0 && pools_.contains(Strategy::kFull)) {
+    ends_sentence_ = SentenceEnds(*tokenizer_);
+    StatePool pool = pools_.at(Strategy::kFull);
+    pool.layout.strategy = Strategy::kRag;
+    // Its sessions have no state on the device: their tokens mean the same wherever the model does.
+    pool.origin = {{"model", checkpoint_->fingerprint()}};
+    pool.room = &history_room_;
+    history_room_.max_open = options_.max_history_sessions;
+    pools_[Strategy::kRag] = std::move(pool);
+    MutexLock lock(mu_);
+    num_open_[&history_room_] = 0;
+  }
+  return absl::OkStatus();
+}
+
+const Engine::Impl::StatePool* Engine::Impl::FindPool(const SessionOptions& options) const {
+  const bool rasq = options.strategy == Strategy::kRasq;
+  if (rasq && options.ablation.no_sqa && exact_pool_ != nullptr) return exact_pool_.get();
+  const auto pool = pools_.find(options.strategy);
+  return pool != pools_.end() ? &pool->second : nullptr;
+}
+
+// Why FindPool finds none.
+std::string Engine::Impl::NotServed(const SessionOptions& options) const {
+  if (options.strategy == Strategy::kRasq && !checkpoint_->memory().has_memory()) {
+    return "strategy=rasq: the model has no memory adapter (rasq_config.json)";
+  }
+  std::string served;
+  for (const auto& [strategy, pool] : pools_) {
+    absl::StrAppend(&served, served.empty() ? "" : ",", Name(strategy));
+  }
+  return absl::StrCat("strategy=", Name(options.strategy),
+                      ": is not served: the server has strategies=", served);
+}
+
+}  // namespace rasq
