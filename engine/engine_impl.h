@@ -115,6 +115,7 @@ class Engine::Impl {
   // States that lie in slots of the pools above, but otherwise (engine_variants.cc): of strategy
   // rasq without a part, and of generations that read text which is kept on the host.
   absl::Status InitVariants(const MemoryConfig& memory);
+  absl::StatusOr<std::unique_ptr<StatePool>> MakeVariant(const MemoryConfig& memory) const;
   // Null if such sessions are not served.
   const StatePool* FindPool(const SessionOptions& options) const;
   const StatePool& PoolOf(const SessionOptions& options) const { return *FindPool(options); }
@@ -264,8 +265,9 @@ class Engine::Impl {
   StateRoom history_room_;               // of sessions that keep a history: places without slots
   std::unique_ptr<SlotPool> host_slots_;
   std::map<Strategy, StatePool> pools_;
-  std::unique_ptr<StatePool> exact_pool_;  // of rasq without clusters; null: the model has none
-  std::vector<bool> ends_sentence_;        // see SentenceEnds
+  // Of rasq: without clusters, null if the model has none; without compression.
+  std::unique_ptr<StatePool> no_sqa_pool_, no_rckv_pool_;
+  std::vector<bool> ends_sentence_;  // see SentenceEnds
   ModelInfo model_info_;
   SchedulerLimits scheduler_limits_;
   EngineStats base_stats_;  // what does not change

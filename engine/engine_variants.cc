@@ -9,18 +9,37 @@
 
 namespace rasq {
 
+// Of rasq with another memory, in the same slots. REQUIRES: its states are not larger.
+absl::StatusOr<std::unique_ptr<Engine::Impl::StatePool>> Engine::Impl::MakeVariant(
+    const MemoryConfig& memory) const {
+  auto pool = std::make_unique<StatePool>(pools_.at(Strategy::kRasq));
+  RASQ_ASSIGN_OR_RETURN(
+      pool->layout, MakeStateLayout(Strategy::kRasq, checkpoint_->model(), memory, ops_->element(),
+                                    {.full_context_tokens = options_.full_context_tokens}));
+  pool->origin = OriginOf(checkpoint_->fingerprint(), ops_->element(), pool->layout);
+  return pool;
+}
+
 absl::Status Engine::Impl::InitVariants(const MemoryConfig& memory) {
   const auto rasq = pools_.find(Strategy::kRasq);
   if (rasq != pools_.end() && rasq->second.layout.has_clusters()) {
     MemoryConfig without = memory;
     without.num_clusters = 0;
-    exact_pool_ = std::make_unique<StatePool>(rasq->second);
-    RASQ_ASSIGN_OR_RETURN(
-        exact_pool_->layout,
-        MakeStateLayout(Strategy::kRasq, checkpoint_->model(), without, ops_->element(),
-                        {.full_context_tokens = options_.full_context_tokens}));
-    exact_pool_->origin =
-        OriginOf(checkpoint_->fingerprint(), ops_->element(), exact_pool_->layout);
+    RASQ_ASSIGN_OR_RETURN(no_sqa_pool_, MakeVariant(without));
+  }
+  if (rasq != pools_.end()) {
+    MemoryConfig exact = memory;
+    exact.exact_entries = true;
+    // As many entries as the bytes hold; one always fits.
+    int32_t exceeds = memory.capacity + 1;
+    for (exact.capacity = 1; exceeds - exact.capacity > 1;) {
+      MemoryConfig tried = exact;
+      tried.capacity = exact.capacity + (exceeds - exact.capacity) / 2;
+      RASQ_ASSIGN_OR_RETURN(no_rckv_pool_, MakeVariant(tried));
+      const bool fits = no_rckv_pool_->layout.bytes <= rasq->second.layout.bytes;
+      (fits ? exact.capacity : exceeds) = tried.capacity;
+    }
+    RASQ_ASSIGN_OR_RETURN(no_rckv_pool_, MakeVariant(exact));
   }
   const bool asked = std::find(options_.strategies.begin(), options_.strategies.end(),
                                Strategy::kRag) != options_.strategies.end();
@@ -41,7 +60,8 @@ absl::Status Engine::Impl::InitVariants(const MemoryConfig& memory) {
 
 const Engine::Impl::StatePool* Engine::Impl::FindPool(const SessionOptions& options) const {
   const bool rasq = options.strategy == Strategy::kRasq;
-  if (rasq && options.ablation.no_sqa && exact_pool_ != nullptr) return exact_pool_.get();
+  if (rasq && options.ablation.no_rckv && no_rckv_pool_ != nullptr) return no_rckv_pool_.get();
+  if (rasq && options.ablation.no_sqa && no_sqa_pool_ != nullptr) return no_sqa_pool_.get();
   const auto pool = pools_.find(options.strategy);
   return pool != pools_.end() ? &pool->second : nullptr;
 }

@@ -82,7 +82,7 @@ enum class FinishReason : int8_t { kStop, kLength };
 struct Ablation {
   bool no_dsr = false;   // without the retriever: the newest `budget` entries are read, unscored
   bool no_sqa = false;   // without clusters: what is selected is read exactly
-  bool no_rckv = false;  // without the cache: entries are replaced by age alone
+  bool no_rckv = false;  // without the cache: exact entries, as many as fit, replaced by age
 
   bool any() const { return no_dsr || no_sqa || no_rckv; }
 };

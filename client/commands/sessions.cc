@@ -110,7 +110,7 @@ struct CreateFlags {
     flags->Add("priority", 0, &priority, "N, higher first");
     flags->Add("no-dsr", 0, &no_dsr, "rasq without its retriever: the newest entries are read");
     flags->Add("no-sqa", 0, &no_sqa, "rasq without clusters: entries are read exactly");
-    flags->Add("no-rckv", 0, &no_rckv, "rasq without its cache: entries are replaced by age");
+    flags->Add("no-rckv", 0, &no_rckv, "rasq without its cache: exact entries, by age");
     rag.AddTo(flags);
     flags->Add("label", 'l', &labels, "KEY=VALUE; may be given again");
   }

@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/base/status.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
@@ -25,7 +27,8 @@ using testing::TestStream;
 
 constexpr int32_t kVocab = 256;
 // Of the tiny model.
-constexpr int32_t kSegment = 16, kWindow = 32, kSinks = 4, kCapacity = 24, kRetrievals = 2;
+constexpr int32_t kSegment = 16, kWindow = 32, kSinks = 4, kCapacity = 24, kRetrievals = 2,
+                  kHeadDim = 16;
 
 std::vector<int32_t> RandomTokens(uint64_t seed, int64_t count) {
   std::mt19937_64 random(seed);
@@ -134,9 +137,8 @@ TEST_P(AblationTest, WithoutClustersAllIsReadExactly) {
   ModelHarness harness(with_clusters), plain(Tiny());
   MemoryConfig without = harness.memory();
   without.num_clusters = 0;
-  const StateLayout layout =
-      *MakeStateLayout(Strategy::kRasq, harness.model().config(), without, harness.ops().element(),
-                       /*full_context_tokens=*/0);
+  const StateLayout layout = *MakeStateLayout(Strategy::kRasq, harness.model().config(), without,
+                                              harness.ops().element(), {});
   TestStream usual = harness.NewStream(), want_stream = plain.NewStream();
   TestStream exact{.layout = &layout, .state = *harness.ops().Allocate(layout.bytes)};
   ASSERT_TRUE(ResetState(layout, harness.ops(), exact.state->data()).ok());
@@ -149,6 +151,98 @@ TEST_P(AblationTest, WithoutClustersAllIsReadExactly) {
   ASSERT_TRUE(harness.model().Step(steps).ok());
   EXPECT_EQ(harness.Run(exact, {4, 5}),
             (plain.Run(want_stream, {1, 2, 3}), plain.Run(want_stream, {4, 5})));
+}
+
+// The tiny model whose adapter compresses nothing: P is the identity.
+class TinyUncompressed {
+ public:
+  TinyUncompressed() {
+    const std::string tiny = testing::SourcePath("tests/testdata/tiny/");
+    for (const char* name : {"config.json", "model.safetensors"}) {
+      std::filesystem::copy_file(tiny + name, path() + "/" + name);
+    }
+    nlohmann::json config = nlohmann::json::parse(std::ifstream(tiny + "rasq_config.json"));
+    config["compressed_dim"] = kHeadDim;
+    std::ofstream(path() + "/rasq_config.json") << config.dump();
+    const auto adapter = SafetensorsFile::Open(tiny + "rasq.safetensors");
+    RASQ_CHECK(adapter.ok());
+    nlohmann::json header;
+    std::vector<float> data;
+    for (const auto& [name, tensor] : (*adapter)->tensors()) {
+      std::vector<int64_t> shape = tensor.shape;
+      std::vector<float> values = *tensor.ToFloats();
+      if (name.find("_down.weight") != std::string::npos) {
+        shape = {shape[0], kHeadDim, kHeadDim};
+        values.assign(shape[0] * kHeadDim * kHeadDim, 0);
+        for (int64_t i = 0; i < shape[0] * kHeadDim; ++i) values[i * kHeadDim + i % kHeadDim] = 1;
+      }
+      const size_t begin = data.size() * sizeof(float);
+      data.insert(data.end(), values.begin(), values.end());
+      header[name] = {{"dtype", "F32"},
+                      {"shape", shape},
+                      {"data_offsets", {begin, data.size() * sizeof(float)}}};
+    }
+    const std::string text = header.dump();
+    const auto size = static_cast<uint64_t>(text.size());
+    std::ofstream file(path() + "/rasq.safetensors", std::ios::binary);
+    file.write(reinterpret_cast<const char*>(&size), sizeof(size));
+    file << text;
+    file.write(reinterpret_cast<const char*>(data.data()),
+               static_cast<int64_t>(data.size() * sizeof(float)));
+    RASQ_CHECK(file.good());
+  }
+  const std::string& path() const { return directory_.path(); }
+
+ private:
+  testing::TemporaryDirectory directory_;
+};
+
+// Exact entries are what an adapter that compresses nothing makes, in whole steps and one token at
+// a time.
+TEST_P(AblationTest, ExactEntriesAreUncompressedOnes) {
+  constexpr int32_t kExact = 11;
+  const TinyUncompressed model;
+  // Entries in int8 are not exact; those of this layout always are.
+  const std::string element = testing::IsOnGpu(GetParam()) ? "cuda" : GetParam();
+  ModelHarness tiny(Tiny());
+  ModelHarness uncompressed({.checkpoint = model.path(), .backend = element, .capacity = kExact});
+  MemoryConfig memory = tiny.memory();
+  memory.exact_entries = true;
+  memory.capacity = kExact;
+  const StateLayout layout =
+      *MakeStateLayout(Strategy::kRasq, tiny.model().config(), memory, tiny.ops().element(), {});
+  EXPECT_FALSE(layout.has_clusters());
+  const std::vector<int32_t> tokens = RandomTokens(/*seed=*/5, 400);
+  const auto logits = [&](ModelHarness& harness, TestStream stream, size_t part) {
+    std::vector<float> all;
+    for (size_t at = 0; at < tokens.size(); at += part) {
+      const size_t end = std::min(at + part, tokens.size());
+      std::vector<float> some;
+      StreamStep step = harness.Step(stream, {tokens.begin() + at, tokens.begin() + end});
+      step.write.by_age = true;
+      step.read.newest = true;  // what the index keys' rounding says does not matter
+      step.logits = &some;
+      EXPECT_TRUE(harness.model().Step({&step, 1}).ok());
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  };
+  const auto exact_stream = [&] {
+    TestStream stream{.layout = &layout, .state = *tiny.ops().Allocate(layout.bytes)};
+    EXPECT_TRUE(ResetState(layout, tiny.ops(), stream.state->data()).ok());
+    return stream;
+  };
+  const std::vector<float> compressed = logits(tiny, tiny.NewStream(), 400);
+  for (const size_t part : {400, 16, 1}) {
+    const std::vector<float> want = logits(uncompressed, uncompressed.NewStream(), part);
+    const std::vector<float> got = logits(tiny, exact_stream(), part);
+    EXPECT_LT(testing::RelativeError(got.data(), want.data(), static_cast<int64_t>(want.size())),
+              is_rough() ? 0.1 : 1e-4)
+        << "parts of " << part;
+    EXPECT_GT(
+        testing::RelativeError(compressed.data(), want.data(), static_cast<int64_t>(want.size())),
+        is_rough() ? 0.01 : 1e-3);
+  }
 }
 
 // Sessions of the shipped model: what the last token of a question read.
@@ -213,11 +307,17 @@ TEST(AblationSessionTest, OptionsAreKeptAndChecked) {
   EngineOptions options = testing::ShippedModel("float32");
   const auto engine = testing::StartEngine(options);
   SessionOptions all;
-  all.ablation = {.no_dsr = true, .no_sqa = true, .no_rckv = true};
+  all.ablation = {.no_dsr = true, .no_sqa = true};
+  // The shipped model has no clusters: without them its sessions are as they were.
+  EXPECT_EQ(engine->CreateSession({.options = all})->state_bytes,
+            engine->model().session_state_bytes);
+  all.ablation.no_rckv = true;
   const auto session = engine->CreateSession({.id = "a", .options = all});
   ASSERT_TRUE(session.ok()) << session.status();
-  // The shipped model has no clusters: without them its sessions are as they were.
-  EXPECT_EQ(session->state_bytes, engine->model().session_state_bytes);
+  // As many exact entries as fit: of 6 layers' keys and values, and less than three are left over.
+  EXPECT_LE(session->state_bytes, engine->model().session_state_bytes);
+  EXPECT_GT(session->state_bytes,
+            engine->model().session_state_bytes - 3 * (6 * 2 * 128 + 2 * 64) * 4);
   const auto fork = testing::Fork(*engine, {.session = "a", .new_id = "b"});
   ASSERT_TRUE(fork.ok()) << fork.status();
   EXPECT_TRUE(fork->options.ablation.no_dsr && fork->options.ablation.no_sqa &&
