@@ -112,8 +112,9 @@ Setting Choice(std::string group, std::string name, std::vector<std::pair<std::s
           }};
 }
 
-constexpr Strategy kStrategies[] = {Strategy::kRasq,  Strategy::kWindow,  Strategy::kFull,
-                                    Strategy::kRazor, Strategy::kPyramid, Strategy::kGca};
+constexpr Strategy kStrategies[] = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull,
+                                    Strategy::kRag,  Strategy::kRazor,  Strategy::kPyramid,
+                                    Strategy::kGca};
 
 // Names, between commas.
 template <typename Strategies>
