@@ -19,18 +19,17 @@ absl::StatusOr<SessionOptions> Engine::Impl::CheckOptions(const SessionOptions& 
   if (checked.strategy == Strategy::kDefault) {
     checked.strategy = pools_.contains(Strategy::kRasq) ? Strategy::kRasq : Strategy::kWindow;
   }
-  if (checked.strategy == Strategy::kRasq && !checkpoint_->memory().has_memory()) {
-    return absl::FailedPreconditionError(
-        "options.strategy=rasq: the model has no memory adapter (rasq_config.json)");
+  if (FindPool(checked) == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("options.", NotServed(checked)));
   }
-  if (!pools_.contains(checked.strategy)) {
-    std::string served;
-    for (const auto& [strategy, pool] : pools_) {
-      absl::StrAppend(&served, served.empty() ? "" : ",", Name(strategy));
-    }
-    return absl::FailedPreconditionError(
-        absl::StrCat("options.strategy=", Name(checked.strategy),
-                     ": is not served: the server has strategies=", served));
+  if (checked.ablation.any() && checked.strategy != Strategy::kRasq) {
+    return absl::InvalidArgumentError(
+        "options.ablation: switches off parts of strategy rasq, which is not options.strategy");
+  }
+  if (checked.strategy == Strategy::kRag) {
+    RASQ_ASSIGN_OR_RETURN(checked.rag, CheckRag(checked.rag));
+  } else if (checked.rag != RagOptions()) {
+    return absl::InvalidArgumentError("options.rag: is of strategy rag, not of options.strategy");
   }
   if (checked.ttl < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
@@ -74,7 +73,8 @@ SessionInfo Engine::Impl::Info(const Session& session) const {
           .context_tokens = session.absorbed_tokens,
           .backlog_tokens = session.accepted_tokens - session.absorbed_tokens,
           .next_offset = session.known_offset,
-          .state_bytes = session.layout->bytes};
+          .state_bytes = session.layout->strategy == Strategy::kRag ? session.history_bytes
+                                                                    : session.layout->bytes};
 }
 
 SessionInfo Engine::Impl::InfoOf(const Session& session) const {

@@ -97,6 +97,7 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
     MutexLock lock(mu_);
     RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session));
   }
+  RASQ_RETURN_IF_ERROR(CheckHistoryContent(*session, request.content));
   const StreamShape& shape = session->layout->shape;
   if (request.pinned && !session->layout->has_memory()) {
     return absl::FailedPreconditionError("pinned=true: the session's strategy keeps no memory");
@@ -149,6 +150,7 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
           absl::StrCat("context_tokens=", context, " with this call's: strategy ",
                        Name(session->layout->strategy), " keeps at most ", most));
     }
+    RASQ_RETURN_IF_ERROR(CheckHistoryRoom(*session, item.num_tokens));
     session->accepted_tokens += item.num_tokens;
     session->known_offset = next_offset;
     ++session->items_in_flight;
@@ -216,6 +218,7 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
     MutexLock lock(mu_);
     RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session));
   }
+  RASQ_RETURN_IF_ERROR(CheckHistoryContent(*session, request.prompt));
 
   MutexLock input_lock(session->input_mu);
   // The text so far ends here: what it holds back is read as it stands, then the prompt.
@@ -277,6 +280,8 @@ absl::StatusOr<int64_t> Engine::Impl::Generate(GenerateRequest request,
           absl::StrCat("context_tokens=", context, " with the prompt: strategy ",
                        Name(session->layout->strategy), " keeps at most ", most));
     }
+    RASQ_RETURN_IF_ERROR(CheckPassages(*session, held_tokens + num_tokens));
+    if (commit) RASQ_RETURN_IF_ERROR(CheckHistoryRoom(*session, held_tokens + num_tokens));
     // What a cancelled one has still to give back comes before this one, as tokens.
     if (session->cancelling) ++session->num_inputs;
     generation->num_inputs = session->num_inputs;

@@ -73,7 +73,11 @@ absl::StatusOr<bool> Engine::Impl::Fork(
   absl::Status status = made.status();
   if (status.ok()) {
     (*made)->fresh = source->fresh;
+    if (source->history != nullptr) {  // with its index
+      (*made)->history = std::make_unique<TokenHistory>(*source->history);
+    }
     MutexLock lock(mu_);
+    (*made)->history_bytes = source->history_bytes;
     status = Register(*made);
   }
   if (!status.ok()) {

@@ -112,9 +112,24 @@ class Engine::Impl {
   absl::Status InitPools(int32_t max_sessions, const MemoryConfig& memory);
   absl::Status InitRooms(int32_t max_sessions);
   absl::Status InitParking(int64_t slot_bytes);
+  // States that lie in slots of the pools above, but otherwise (engine_variants.cc): of strategy
+  // rasq without a part, and of generations that read text which is kept on the host.
+  absl::Status InitVariants(const MemoryConfig& memory);
+  absl::StatusOr<std::unique_ptr<StatePool>> MakeVariant(const MemoryConfig& memory) const;
+  // Null if such sessions are not served.
+  const StatePool* FindPool(const SessionOptions& options) const;
+  const StatePool& PoolOf(const SessionOptions& options) const { return *FindPool(options); }
+  std::string NotServed(const SessionOptions& options) const;  // why FindPool finds none
 
   // Callers' side.
   absl::StatusOr<SessionOptions> CheckOptions(const SessionOptions& options) const;
+  absl::StatusOr<RagOptions> CheckRag(const RagOptions& options) const;
+  // What a session that keeps a history refuses; of others nothing.
+  static absl::Status CheckHistoryContent(const Session& session, const Content& content);
+  absl::Status CheckHistoryRoom(const Session& session, int64_t num_tokens) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckPassages(const Session& session, int64_t prompt_tokens) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckGenerate(const GenerateRequest& request) const;
   absl::Status CheckContent(const Content& content) const;
   absl::Status LogHealth() const;
@@ -212,6 +227,9 @@ class Engine::Impl {
   std::vector<Flow> FindFlows(int64_t rows, std::vector<Stream>& streams);
   bool MayMove(const std::string& tenant, TokenKind kind, int64_t& tokens);
   void AccountStep(const StepPlan& plan, const std::vector<StreamStep>& steps, absl::Duration time);
+  // ... sessions that keep their text on the host (engine_history.cc) ...
+  bool AdvanceHistory(const SessionPtr& session);
+  absl::Status AddPassages(const Session& session, Generation& generation);
   // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
   // what comes of it. RunStep is false if there was nothing to do.
   void ServeItems(const SessionPtr& session);
@@ -244,8 +262,12 @@ class Engine::Impl {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Model> model_;         // the thread's own
   std::map<Strategy, StateRoom> rooms_;  // by strategy; kDefault: that of rasq and window
+  StateRoom history_room_;               // of sessions that keep a history: places without slots
   std::unique_ptr<SlotPool> host_slots_;
   std::map<Strategy, StatePool> pools_;
+  // Of rasq: without clusters, null if the model has none; without compression.
+  std::unique_ptr<StatePool> no_sqa_pool_, no_rckv_pool_;
+  std::vector<bool> ends_sentence_;  // see SentenceEnds
   ModelInfo model_info_;
   SchedulerLimits scheduler_limits_;
   EngineStats base_stats_;  // what does not change
@@ -294,6 +316,7 @@ class Engine::Impl {
   absl::Duration quota_wait_ = absl::InfiniteDuration();
   absl::Time next_expiry_check_;
   int64_t num_steps_ = 0;
+  bool history_waits_ = false;               // there are tokens to take into a history or its index
   std::map<int64_t, SessionPtr> on_device_;  // sessions that may be parked, by key
   std::map<int64_t, SessionPtr> on_host_;    // by the order in which they came there
   int64_t next_place_order_ = 1;

@@ -18,7 +18,7 @@ constexpr int32_t kMany = 1 << 20;
 
 // Whether states of the strategy have slots of their own; the others share some.
 bool HasOwnRoom(Strategy strategy) {
-  return strategy != Strategy::kRasq && strategy != Strategy::kWindow;
+  return strategy != Strategy::kRasq && strategy != Strategy::kWindow && strategy != Strategy::kRag;
 }
 
 bool Serves(const EngineOptions& options, Strategy strategy) {
@@ -33,6 +33,10 @@ absl::Status Validate(const EngineOptions& options) {
       CheckRange<int64_t>("max_full_sessions", options.max_full_sessions, 0, kMany));
   RASQ_RETURN_IF_ERROR(
       CheckRange<int64_t>("full_context_tokens", options.full_context_tokens, 64, 1 << 24));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("max_history_sessions", options.max_history_sessions, 0, kMany));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("max_history_tokens", options.max_history_tokens, 1, kMostHistoryTokens));
   RASQ_RETURN_IF_ERROR(CheckRange<int64_t>("capacity_tokens", options.capacity_tokens, 0, 1 << 24));
   RASQ_RETURN_IF_ERROR(
       CheckRange<int64_t>("max_batch_tokens", options.max_batch_tokens, 0, 1 << 20));
@@ -174,7 +178,7 @@ absl::Status Engine::Impl::Init() {
   for (const auto& [strategy, own] : rooms_) {
     base_stats_.session_bytes += own.slots->bytes() + own.work_slots->bytes();
   }
-  return absl::OkStatus();
+  return InitVariants(memory);
 }
 
 absl::StatusOr<StepLimits> Engine::Impl::MakeLimits(int32_t max_sessions,
@@ -222,6 +226,7 @@ absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& m
   for (const Strategy strategy : options_.strategies) {
     if (strategy == Strategy::kRasq && !memory.has_memory()) continue;
     if (HasOwnRoom(strategy) && options_.max_full_sessions == 0) continue;
+    if (strategy == Strategy::kRag) continue;  // InitVariants'
     StatePool& pool = pools_[strategy];
     RASQ_ASSIGN_OR_RETURN(pool.layout, MakeStateLayout(strategy, checkpoint_->model(), memory,
                                                        ops_->element(), store));

@@ -62,9 +62,10 @@ void Engine::Impl::Run() {
     Cancel(cancels);
     ExpireSessions();
     if (deleting) FinishDeletes();
+    history_waits_ = false;
     for (const SessionPtr& session : ServingOrder()) ServeItems(session);
     ServePlaces();
-    worked = RunStep();
+    worked = RunStep() || history_waits_;
   }
   Shutdown();
 }

@@ -97,12 +97,12 @@ void Engine::Impl::MakeSpace() {
 }
 
 absl::StatusOr<bool> Engine::Impl::BringIn(const SessionPtr& session) {
-  if (session->slot) return true;
+  if (session->slot || session->history != nullptr) return true;
   if (!session->fresh && session->host == nullptr) {
     ReadState(session);
     return false;
   }
-  const StatePool& pool = pools_.at(session->layout->strategy);
+  const StatePool& pool = PoolOf(session->options);
   const bool exchange = session->host != nullptr && session->host->slot;
   RASQ_ASSIGN_OR_RETURN(Slot slot, TakeSlot(*pool.room->slots, session.get(), exchange));
   if (!slot) return false;
@@ -250,10 +250,11 @@ void Engine::Impl::WriteState(const SessionPtr& session, const std::shared_ptr<H
   session->writing = true;
   SessionRecord record = MakeRecord(*session);
   const int64_t logged = session->logged, num_loaded = session->num_loaded;
+  const int64_t bytes = session->fresh ? 0 : session->layout->bytes;
   std::string path = store_->StatePath(session->stored_key, logged, record.cursor.position);
-  Background([this, session, host, record = std::move(record), path, logged, num_loaded] {
-    const absl::Status status = WriteSessionFile(
-        path, path, record, absl::MakeConstSpan(host->data(), session->layout->bytes));
+  Background([this, session, host, record = std::move(record), bytes, path, logged, num_loaded] {
+    const absl::Status status =
+        WriteSessionFile(path, path, record, absl::MakeConstSpan(host->data(), bytes));
     if (!status.ok() && observer_ != nullptr) observer_->OnWriteFailed(session->name, status);
     Post([=, this] { AfterWrite(session, record, path, logged, num_loaded, status); });
   });
@@ -309,9 +310,15 @@ void Engine::Impl::NoteCheckpoint(const SessionPtr& session, const SessionRecord
 
 // Of a durable session at work: bounds what a crash makes it absorb again.
 void Engine::Impl::WriteCheckpoint(const SessionPtr& session) {
-  if (!session->logs || session->writing || !session->slot || absl::Now() < next_write_) return;
-  if (session->cursor.position - session->checkpoint_position < kCheckpointTokens) return;
+  if (!session->logs || session->writing || absl::Now() < next_write_) return;
+  const int64_t ahead = session->cursor.position - session->checkpoint_position;
   auto host = std::make_shared<HostState>();
+  if (session->history != nullptr) {
+    // A file holds all of the history: the more there is the rarer.
+    if (ahead >= std::max(kCheckpointTokens, session->history->size())) WriteState(session, host);
+    return;
+  }
+  if (!session->slot || ahead < kCheckpointTokens) return;
   host->slot = TakeHostSlot();
   if (!host->slot || session->layout->bytes > host_slots_->slot_bytes()) return;
   if (!ops_->CopyToHost(host->data(), session->slot.data(), session->layout->bytes).ok()) return;
@@ -319,7 +326,7 @@ void Engine::Impl::WriteCheckpoint(const SessionPtr& session) {
 }
 
 SessionRecord Engine::Impl::MakeRecord(const Session& session) const {
-  SessionRecord record{.origin = pools_.at(session.layout->strategy).origin,
+  SessionRecord record{.origin = PoolOf(session.options).origin,
                        .name = session.name,
                        .request_id = session.request_id,
                        .options = session.options,
@@ -329,6 +336,7 @@ SessionRecord Engine::Impl::MakeRecord(const Session& session) const {
                        .mark = session.loaded,
                        .cursor = session.cursor,
                        .queue = session.queue.Rest()};
+  if (session.history != nullptr) record.history = session.history->Tokens();
   MutexLock lock(mu_);
   record.last_use_time = session.last_use_time;
   return record;

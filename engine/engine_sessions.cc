@@ -23,7 +23,7 @@ absl::StatusOr<SessionInfo> Engine::Impl::CreateSession(const CreateSessionReque
   RASQ_ASSIGN_OR_RETURN(record.options, CheckOptions(request.options));
   if (!request.id.empty()) RASQ_RETURN_IF_ERROR(CheckName("session_id", request.id));
   RASQ_RETURN_IF_ERROR(CheckLabels(request.labels));
-  record.origin = pools_.at(record.options.strategy).origin;
+  record.origin = PoolOf(record.options).origin;
   {
     MutexLock lock(mu_);
     if (!request.request_id.empty()) {
@@ -91,7 +91,7 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
   session->labels = std::move(record.labels);
   session->create_time = record.create_time;
   session->last_use_time = record.last_use_time;
-  session->layout = &pools_.at(record.options.strategy).layout;
+  session->layout = &PoolOf(record.options).layout;
   if (store_ != nullptr) session->stored_key = store_->NewKey();
   session->cursor = record.cursor;
   session->loaded_tokens = session->accepted_tokens = session->absorbed_tokens =
@@ -106,6 +106,18 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
     session->next_offset = record.mark.next_offset;
     session->pinned_tokens = record.mark.pinned_tokens;
   }
+  if (session->layout->strategy == Strategy::kRag) {
+    const Input tokens{.ids = std::move(record.history)};
+    RASQ_RETURN_IF_ERROR(CheckTokens(tokens));
+    if (tokens.size() > record.cursor.position) {
+      return absl::DataLossError(absl::StrCat("session_id=", record.name.id,
+                                              ": its history has more tokens than it was given"));
+    }
+    session->history = std::make_unique<TokenHistory>(record.options.rag, &ends_sentence_,
+                                                      record.cursor.position - tokens.size());
+    session->history->Append(tokens.ids);
+    session->history_bytes = session->history->bytes();
+  }
   if (record.queue.empty()) return session;
   const int64_t num_tokens = record.context_tokens() - record.cursor.position;
   for (const std::shared_ptr<const Input>& input : record.queue) {
@@ -119,7 +131,8 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
     session->queue.Push(input);
   }
   const int32_t segment = session->layout->shape.segment_rows;
-  if (session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty()) {
+  if (session->history == nullptr &&
+      session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty()) {
     // They only wait for their segment to be full: that is absorbed.
     session->loaded_tokens += num_tokens;
     session->accepted_tokens += num_tokens;
@@ -197,16 +210,14 @@ absl::Status Engine::Impl::ForClients(const absl::Status& log) {
 
 absl::StatusOr<const Engine::Impl::StatePool*> Engine::Impl::PoolOf(const SessionRecord& record,
                                                                     absl::string_view where) const {
-  const auto pool = pools_.find(record.options.strategy);
-  if (pool == pools_.end()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(where, ": strategy=", Name(record.options.strategy),
-                     ": is not served here: by the server's strategies, or for want of a memory"));
+  const StatePool* pool = FindPool(record.options);
+  if (pool == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat(where, ": ", NotServed(record.options)));
   }
-  if (absl::Status status = CheckOrigin(record.origin, pool->second.origin); !status.ok()) {
+  if (absl::Status status = CheckOrigin(record.origin, pool->origin); !status.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(where, ": ", status.message()));
   }
-  return &pool->second;
+  return pool;
 }
 
 }  // namespace rasq

@@ -15,19 +15,22 @@ namespace {
 WritePolicy WritePolicyOf(const SessionOptions& options) {
   return {.log_growth = options.half_life_tokens > 0 ? std::log(2.0) / options.half_life_tokens : 0,
           .noise = options.replacement_noise,
-          .seed = static_cast<uint64_t>(options.seed)};
+          .seed = static_cast<uint64_t>(options.seed),
+          .by_age = options.ablation.no_rckv};
 }
 
 ReadPolicy ReadPolicyOf(const SessionOptions& options) {
   return {.budget = options.budget_tokens,
           .gain = static_cast<float>(options.budget_gain),
-          .floor = static_cast<float>(options.score_floor)};
+          .floor = static_cast<float>(options.score_floor),
+          .newest = options.ablation.no_dsr};
 }
 
 }  // namespace
 
 void Engine::Impl::ServeItems(const SessionPtr& session) {
   if (session->log_pending) return;
+  if (session->history != nullptr && !AdvanceHistory(session)) return;
   while (!session->items.empty()) {
     LoadItems(*session);
     if (AbsorbItems(session)) continue;
@@ -36,7 +39,11 @@ void Engine::Impl::ServeItems(const SessionPtr& session) {
       continue;
     }
     const std::shared_ptr<Generation> generation = session->items.front().generation;
-    if (generation == nullptr) {  // a step has to come first
+    if (generation == nullptr) {  // a step has to come first, or another turn
+      if (session->history != nullptr) {
+        history_waits_ = true;
+        return;
+      }
       if (!session->slot && !session->waits) {
         session->waits = true;
         waiting_.push_back(session);
@@ -95,7 +102,9 @@ void Engine::Impl::LoadItems(Session& session) {
 bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
   const int32_t segment = session->layout->shape.segment_rows;
   const bool waiting =
-      !session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty();
+      session->history != nullptr
+          ? session->queue.size() > 0
+          : !session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty();
   const int64_t absorbed =
       waiting ? session->loaded_tokens - session->queue.size() : session->loaded_tokens;
   std::vector<std::pair<WorkItem, AppendResult>> done;
@@ -127,18 +136,28 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
 
 absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
                                                    Generation& generation) {
-  const StatePool& pool = pools_.at(session->layout->strategy);
-  Slot slot = pool.room->work_slots->Acquire();
+  if (session->history != nullptr && !session->history->is_indexed()) {
+    history_waits_ = true;
+    return false;
+  }
+  // Those that keep a history work in places of strategy full.
+  const StateRoom& room =
+      session->history != nullptr ? *pools_.at(Strategy::kFull).room : RoomOf(*session);
+  Slot slot = room.work_slots->Acquire();
   if (!slot) return false;
   RASQ_ASSIGN_OR_RETURN(const bool copied, CopyState(session, slot.data()));
   if (!copied) return false;
   generation.slot = std::move(slot);
   CountStart(session->name.tenant);
-  generation.cursor = session->cursor;
   generation.queue = session->queue;
   generation.context_tokens = session->cursor.position + session->queue.size();
+  if (session->history != nullptr) {
+    RASQ_RETURN_IF_ERROR(AddPassages(*session, generation));
+  } else {
+    generation.cursor = session->cursor;
+    for (const auto& input : generation.prompt) generation.queue->Push(input);
+  }
   for (const std::shared_ptr<const Input>& input : generation.prompt) {
-    generation.queue->Push(input);
     for (const int32_t id : input->ids) generation.seen.emplace(id, 0);
   }
   generation.context_tokens += generation.held_tokens;
@@ -314,7 +333,8 @@ void Engine::Impl::AfterToken(const SessionPtr& session,
   ++g.seen[outcome.token];
   g.output->Push(std::move(token));
 
-  const int32_t most = session->layout->max_context();
+  const StateLayout& layout = *session->layout;
+  const int32_t most = layout.keeps_all() ? layout.shape.window_rows : layout.max_context();
   const bool full = most > 0 && g.cursor.position >= most;
   if (g.output->stopped()) {
     EndGeneration(session, generation, FinishReason::kStop);

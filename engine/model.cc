@@ -115,13 +115,15 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
   Workspace& w = workspace_;
   const DType element = ops_.element();
   const int64_t exact_row = int64_t{config_.num_kv_heads} * config_.head_dim;
-  const int64_t entry_bytes =
-      EntryRowBytes(memory_.entry_type, element, config_.num_kv_heads, memory_.compressed_dim);
+  const EntryType entry_type = group.layout->entry_type;
+  const int32_t entry_dim = group.layout->entry_dim;
+  const bool exact = group.layout->exact_entries;
+  const int64_t entry_bytes = EntryRowBytes(entry_type, element, config_.num_kv_heads, entry_dim);
   const int32_t retrieval = memory_.RetrievalIndex(layer);
   const bool reads_memory = group.layout->has_memory() && retrieval >= 0;
   const float* staged_rotation = w.staged_rotation + int64_t{group.first_staged} * config_.head_dim;
-  void* staged_k = Rows(w.staged_k, group.first_staged, entry_bytes);
-  void* staged_v = Rows(w.staged_v, group.first_staged, entry_bytes);
+  void* staged_k = Rows(w.staged_k, group.first_staged, w.staged_stride);
+  void* staged_v = Rows(w.staged_v, group.first_staged, w.staged_stride);
 
   if (group.keeps_sinks) {
     RASQ_RETURN_IF_ERROR(ops_.KeepSinks({.batch = group.batch,
@@ -154,8 +156,8 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
       .sink_rotation =
           w.sink_rotation + int64_t{group.first_segment} * memory_.sinks * config_.head_dim,
       .reads_memory = reads_memory,
-      .entry_type = memory_.entry_type,
-      .compressed_dim = memory_.compressed_dim,
+      .entry_type = entry_type,
+      .compressed_dim = entry_dim,
       .memory_rotation = nullptr,
       .selected = {},
       .entry_k_offset = state.entry_k,
@@ -174,20 +176,23 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
       RASQ_RETURN_IF_ERROR(Retrieve(layer, group));
     }
     if (group.batch.num_staged > 0) {
+      // Exact entries are what compression by the identity gives: keys without their rotation.
+      const Buffer& key_down = exact ? *weights_.identity : *weights.key_down;
+      const Buffer& value_down = exact ? *weights_.identity : *weights.value_down;
       RASQ_RETURN_IF_ERROR(ops_.CompressEntries({.batch = group.batch,
                                                  .shape = shape,
                                                  .element = element,
-                                                 .entry_type = memory_.entry_type,
+                                                 .entry_type = entry_type,
                                                  .num_kv_heads = config_.num_kv_heads,
                                                  .head_dim = config_.head_dim,
-                                                 .compressed_dim = memory_.compressed_dim,
+                                                 .compressed_dim = entry_dim,
                                                  .rotation = staged_rotation,
                                                  .ring_k_offset = state.ring_k,
                                                  .ring_v_offset = state.ring_v,
                                                  .k = w.k,
                                                  .v = w.v,
-                                                 .key_down = weights.key_down->data(),
-                                                 .value_down = weights.value_down->data(),
+                                                 .key_down = key_down.data(),
+                                                 .value_down = value_down.data(),
                                                  .staged_k = staged_k,
                                                  .staged_v = staged_v}));
     }
@@ -195,8 +200,10 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
     attention.selected = SelectedOf(retrieval, group);
     attention.staged_k = staged_k;
     attention.staged_v = staged_v;
-    attention.key_up = weights.key_up->data();
-    attention.value_up = weights.value_up->data();
+    if (!exact) {
+      attention.key_up = weights.key_up->data();
+      attention.value_up = weights.value_up->data();
+    }
     attention.score_weight = reinterpret_cast<const float*>(weights.score_weight->data());
     attention.age_slope = reinterpret_cast<const float*>(weights.age_slope->data());
   }
@@ -207,9 +214,9 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
     RASQ_RETURN_IF_ERROR(ops_.ClusterEntries({.batch = group.batch,
                                               .shape = shape,
                                               .element = element,
-                                              .entry_type = memory_.entry_type,
+                                              .entry_type = entry_type,
                                               .num_kv_heads = config_.num_kv_heads,
-                                              .compressed_dim = memory_.compressed_dim,
+                                              .compressed_dim = entry_dim,
                                               .rounds = kClusterRounds,
                                               .selected = attention.selected,
                                               .entry_k_offset = state.entry_k,

@@ -60,6 +60,9 @@ class Model {
                                                         const std::byte* state,
                                                         int32_t retrieval) const;
 
+  // The mean of the tokens' input embeddings, brought to length 1; zero if there are none.
+  absl::StatusOr<std::vector<float>> Embedding(absl::Span<const int32_t> ids);
+
   // After a step of one stream: the positions that its `segment`-th segment read. For tests.
   absl::StatusOr<std::vector<int64_t>> SelectedPositions(int32_t retrieval, int32_t segment) const;
 

@@ -60,6 +60,9 @@ struct MemoryConfig {
   float score_floor = -INFINITY;  // entries whose score and log gate add up to less are not read
   // Not of the checkpoint: how an engine stores the entries.
   EntryType entry_type = EntryType::kElement;
+  // The same: entries are un-rotated keys and values themselves, of the element type, in place of
+  // compressed ones; and have no clusters.
+  bool exact_entries = false;
 
   bool has_memory() const { return capacity > 0; }
   bool has_budget_head() const { return !budget_factors.empty(); }

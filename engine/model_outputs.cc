@@ -1,5 +1,6 @@
 // What comes out of a step: drawn tokens, counts of what was read and replaced, logits, evidence.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "engine/model.h"
@@ -156,6 +157,32 @@ absl::StatusOr<std::vector<RetrievedEntry>> Model::Retrieved(const StateLayout& 
                        .log_gate = log_gate[i]});
   }
   return entries;
+}
+
+absl::StatusOr<std::vector<float>> Model::Embedding(absl::Span<const int32_t> ids) {
+  std::vector<double> sum(config_.hidden);
+  for (size_t done = 0; done < ids.size(); done += limits_.max_rows) {
+    const absl::Span<const int32_t> block = ids.subspan(done, limits_.max_rows);
+    const auto rows = static_cast<int64_t>(block.size());
+    const int32_t* token = workspace_.upload.Put<int32_t>(block);
+    RASQ_RETURN_IF_ERROR(workspace_.upload.Flush(ops_));
+    RASQ_RETURN_IF_ERROR(ops_.Embed({.table = weights_.embedding->data(),
+                                     .element = ops_.element(),
+                                     .token_id = token,
+                                     .y = workspace_.x,
+                                     .rows = rows,
+                                     .hidden = config_.hidden,
+                                     .vocab = config_.vocab}));
+    RASQ_ASSIGN_OR_RETURN(const std::vector<float> x,
+                          Fetch<float>(ops_, workspace_.x, rows * config_.hidden));
+    for (size_t i = 0; i < x.size(); ++i) sum[i % sum.size()] += x[i];
+  }
+  double square = 0;
+  for (const double value : sum) square += value * value;
+  std::vector<float> embedding(sum.size());
+  const double scale = square > 0 ? 1 / std::sqrt(square) : 0;
+  for (size_t i = 0; i < sum.size(); ++i) embedding[i] = static_cast<float>(sum[i] * scale);
+  return embedding;
 }
 
 absl::StatusOr<std::vector<int64_t>> Model::SelectedPositions(int32_t retrieval,

@@ -18,6 +18,7 @@
 #include "engine/slot_pool.h"
 #include "engine/state_layout.h"
 #include "engine/step.h"
+#include "engine/token_history.h"
 #include "engine/tokenizer/tokenizer.h"
 #include "engine/types.h"
 #include "kernels/base/mutex.h"
@@ -89,6 +90,7 @@ struct Session {
   bool cancelling = false;      // and its end has been asked for
   std::vector<std::function<void(absl::Status)>> on_deleted;
   Place place = Place::kNone;  // the engine's thread alone changes it
+  int64_t history_bytes = 0;   // of `history`
 
   // The engine's thread's own.
   Slot slot;                        // on the device; may hold what its last owner left if `fresh`
@@ -114,6 +116,8 @@ struct Session {
   int64_t file_loaded = 0;  // of them, those that `file` holds
   StreamCursor cursor;
   InputQueue queue;
+  // In place of a state, of strategy rag; null: of another. All that was absorbed, or its end.
+  std::unique_ptr<TokenHistory> history;
   std::deque<WorkItem> items;       // accepted and not ended
   int64_t loaded_tokens = 0;        // ever put into `queue`
   std::deque<int64_t> loaded_ends;  // of the items whose input is in `queue`, the first ones:

@@ -51,16 +51,46 @@ std::string ReadBytes(FieldReader& fields, const char* name) {
   return bytes != nullptr ? std::string(bytes->begin(), bytes->end()) : std::string();
 }
 
+Json EncodeRag(const RagOptions& rag) {
+  return {{"chunk_tokens", rag.chunk_tokens},
+          {"chunks", rag.chunks},
+          {"split", static_cast<int>(rag.split)},
+          {"order", static_cast<int>(rag.order)},
+          {"retriever", static_cast<int>(rag.retriever)},
+          {"history_tokens", rag.history_tokens}};
+}
+
+absl::StatusOr<RagOptions> DecodeRag(const Json& json) {
+  FieldReader fields(json, "options.rag");
+  RagOptions rag;
+  rag.chunk_tokens = static_cast<int32_t>(fields.Int("chunk_tokens", 1, kMaxRagTokens));
+  rag.chunks = static_cast<int32_t>(fields.Int("chunks", 1, kMaxRagTokens));
+  rag.split = static_cast<RagSplit>(fields.Int("split", 0, 1));
+  rag.order = static_cast<RagOrder>(fields.Int("order", 0, 1));
+  rag.retriever = static_cast<RagRetriever>(fields.Int("retriever", 0, 1));
+  rag.history_tokens = fields.Int("history_tokens", 0, kMost);
+  if (rag.history_tokens > 0 && rag.history_tokens < rag.chunk_tokens) {
+    fields.Bad("history_tokens", Json(rag.history_tokens), "0, or at least chunk_tokens");
+  }
+  RASQ_RETURN_IF_ERROR(fields.status());
+  return rag;
+}
+
 Json EncodeOptions(const SessionOptions& options) {
-  return {{"strategy", static_cast<int>(options.strategy)},
-          {"ttl_us", absl::ToInt64Microseconds(options.ttl)},
-          {"budget_tokens", options.budget_tokens},
-          {"budget_gain", options.budget_gain},
-          {"score_floor", options.score_floor},
-          {"half_life_tokens", options.half_life_tokens},
-          {"replacement_noise", options.replacement_noise},
-          {"seed", std::to_string(options.seed)},  // all 64 bits
-          {"priority", options.priority}};
+  Json json = {{"strategy", static_cast<int>(options.strategy)},
+               {"ttl_us", absl::ToInt64Microseconds(options.ttl)},
+               {"budget_tokens", options.budget_tokens},
+               {"budget_gain", options.budget_gain},
+               {"score_floor", options.score_floor},
+               {"half_life_tokens", options.half_life_tokens},
+               {"replacement_noise", options.replacement_noise},
+               {"seed", std::to_string(options.seed)},  // all 64 bits
+               {"priority", options.priority},
+               {"no_dsr", options.ablation.no_dsr},
+               {"no_sqa", options.ablation.no_sqa},
+               {"no_rckv", options.ablation.no_rckv}};
+  if (options.strategy == Strategy::kRag) json["rag"] = EncodeRag(options.rag);
+  return json;
 }
 
 // -infinity where there is none.
@@ -86,10 +116,18 @@ absl::StatusOr<SessionOptions> DecodeOptions(const Json& json) {
   options.half_life_tokens = fields.Number("half_life_tokens", 0, kLarge);
   options.replacement_noise = fields.Number("replacement_noise", 0, 1);
   options.priority = static_cast<int32_t>(fields.Int("priority", INT32_MIN, INT32_MAX));
+  options.ablation = {.no_dsr = fields.Bool("no_dsr", false),
+                      .no_sqa = fields.Bool("no_sqa", false),
+                      .no_rckv = fields.Bool("no_rckv", false)};
   if (!absl::SimpleAtoi(fields.String("seed"), &options.seed)) {
     fields.Bad("seed", json.value("seed", Json()), "an integer");
   }
+  const Json none;
+  const Json* rag = fields.Find("rag");
   RASQ_RETURN_IF_ERROR(fields.status());
+  if (options.strategy == Strategy::kRag) {
+    RASQ_ASSIGN_OR_RETURN(options.rag, DecodeRag(rag != nullptr ? *rag : none));
+  }
   return options;
 }
 
@@ -145,6 +183,7 @@ absl::StatusOr<SessionRecord> Decode(const Json& json) {
   for (const Json& item : list("queue")) {
     RASQ_ASSIGN_OR_RETURN(record.queue.emplace_back(), DecodeInput(item));
   }
+  if (fields.Has("history")) record.history = ReadVector<int32_t>(fields, "history");
   const Json* options = fields.Find("options");
   RASQ_RETURN_IF_ERROR(fields.status());
   RASQ_ASSIGN_OR_RETURN(record.options, DecodeOptions(options != nullptr ? *options : none));
@@ -199,21 +238,22 @@ std::string EncodeRecord(const SessionRecord& record) {
                      {"segment_break", input->segment_break},
                      {"pinned", input->pinned}});
   }
-  const Json json = {{"origin", record.origin},
-                     {"tenant", record.name.tenant},
-                     {"id", record.name.id},
-                     {"request_id", Binary(record.request_id)},
-                     {"options", EncodeOptions(record.options)},
-                     {"labels", std::move(labels)},
-                     {"create_us", absl::ToUnixMicros(record.create_time)},
-                     {"last_use_us", absl::ToUnixMicros(record.last_use_time)},
-                     {"next_offset", record.mark.next_offset},
-                     {"pinned_tokens", record.mark.pinned_tokens},
-                     {"held_text", Binary(record.mark.held_text)},
-                     {"begun", record.mark.begun},
-                     {"position", record.cursor.position},
-                     {"segment_start", record.cursor.segment_start},
-                     {"queue", std::move(queue)}};
+  Json json = {{"origin", record.origin},
+               {"tenant", record.name.tenant},
+               {"id", record.name.id},
+               {"request_id", Binary(record.request_id)},
+               {"options", EncodeOptions(record.options)},
+               {"labels", std::move(labels)},
+               {"create_us", absl::ToUnixMicros(record.create_time)},
+               {"last_use_us", absl::ToUnixMicros(record.last_use_time)},
+               {"next_offset", record.mark.next_offset},
+               {"pinned_tokens", record.mark.pinned_tokens},
+               {"held_text", Binary(record.mark.held_text)},
+               {"begun", record.mark.begun},
+               {"position", record.cursor.position},
+               {"segment_start", record.cursor.segment_start},
+               {"queue", std::move(queue)}};
+  if (!record.history.empty()) json["history"] = Binary(record.history);
   std::string bytes;
   Json::to_cbor(json, bytes);
   return bytes;

@@ -94,11 +94,15 @@ StateLayout LayOut(Strategy strategy, const ModelConfig& model, const MemoryConf
   const int64_t element_bytes = SizeOf(element);
   const int64_t exact_row = int64_t{model.num_kv_heads} * model.head_dim * element_bytes;
   const int64_t query_row = memory.index_dim * element_bytes;
-  if (layout.has_memory()) layout.entry_type = memory.entry_type;
+  if (layout.has_memory()) {
+    layout.exact_entries = memory.exact_entries;
+    layout.entry_type = memory.exact_entries ? EntryType::kElement : memory.entry_type;
+    layout.entry_dim = memory.exact_entries ? model.head_dim : memory.compressed_dim;
+  }
   const int64_t entry_row =
-      EntryRowBytes(layout.entry_type, element, model.num_kv_heads, memory.compressed_dim);
+      EntryRowBytes(layout.entry_type, element, model.num_kv_heads, layout.entry_dim);
   const int64_t index_row =
-      EntryRowBytes(layout.entry_type, element, /*heads=*/1, memory.index_dim);
+      EntryRowBytes(memory.entry_type, element, /*heads=*/1, memory.index_dim);
   layout.cluster_layout = ClusterLayoutOf(memory, shape.max_selected, element);
   const int64_t clusters = model.num_kv_heads * layout.cluster_layout.head_bytes;
   const int64_t ring = shape.ring_rows, capacity = shape.capacity, selected = shape.max_selected;
@@ -158,6 +162,7 @@ absl::StatusOr<int32_t> LargestSize(int64_t most_bytes, Strategy strategy,
 }  // namespace
 
 ClusterLayout ClusterLayoutOf(const MemoryConfig& memory, int32_t max_selected, DType element) {
+  if (memory.exact_entries) return {};
   if (memory.num_clusters == 0 || max_selected <= memory.cluster_min_entries) return {};
   return MakeClusterLayout(memory.num_clusters, memory.compressed_dim, max_selected, element);
 }

@@ -24,7 +24,7 @@ struct LayerState {
   int64_t ring_v = 0;    // [ring_rows, num_kv_heads, head_dim]
   int64_t sink_k = 0;    // [sink_rows, num_kv_heads, head_dim], un-rotated
   int64_t sink_v = 0;    // [sink_rows, num_kv_heads, head_dim]
-  int64_t entry_k = 0;   // [capacity] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
+  int64_t entry_k = 0;   // [capacity] rows of entry_rows.h, [num_kv_heads, entry_dim] each
   int64_t entry_v = 0;   // the same
   int64_t clusters = 0;  // [num_kv_heads, cluster_layout.head_bytes], if the layout has clusters
   // Of strategies that keep a store:
@@ -50,7 +50,9 @@ struct RetrievalState {
 struct StateLayout {
   Strategy strategy = Strategy::kWindow;
   StreamShape shape = {};
-  EntryType entry_type = EntryType::kElement;  // kElement also without a memory
+  EntryType entry_type = EntryType::kElement;  // of keys and values; kElement without a memory
+  bool exact_entries = false;                  // see MemoryConfig
+  int32_t entry_dim = 0;                       // compressed_dim, or head_dim of exact entries
   ClusterLayout cluster_layout = {};
   std::vector<LayerState> layers;          // [num_layers]
   std::vector<RetrievalState> retrievals;  // [retrieval_layers]; empty without a memory
@@ -72,6 +74,8 @@ struct StateLayout {
   bool has_store() const { return store.max_listed > 0; }
   bool has_memory() const { return shape.capacity > 0; }
   bool has_clusters() const { return cluster_layout.head_bytes > 0; }
+  // Nothing may leave the window: it holds all that is read.
+  bool keeps_all() const { return strategy == Strategy::kFull || strategy == Strategy::kRag; }
 };
 
 // Of the clusters of a segment that may read so many entries; all zero if it can have none.

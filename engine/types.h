@@ -43,6 +43,7 @@ enum class Strategy : int8_t {
   kRasq = 1,
   kFull = 2,
   kWindow = 3,
+  kRag = 4,  // text on the host: see RagOptions
   // Published methods that keep exact keys and values behind the window: see state_layout.h.
   kGca = 6,
   kRazor = 7,
@@ -58,6 +59,8 @@ constexpr const char* Name(Strategy strategy) {
       return "full";
     case Strategy::kWindow:
       return "window";
+    case Strategy::kRag:
+      return "rag";
     case Strategy::kGca:
       return "gca";
     case Strategy::kRazor:
@@ -75,6 +78,37 @@ enum class SessionState : int8_t {
 };
 enum class FinishReason : int8_t { kStop, kLength };
 
+// Parts of strategy rasq that are switched off, to see what they are worth; any of them together.
+struct Ablation {
+  bool no_dsr = false;   // without the retriever: the newest `budget` entries are read, unscored
+  bool no_sqa = false;   // without clusters: what is selected is read exactly
+  bool no_rckv = false;  // without the cache: exact entries, as many as fit, replaced by age
+
+  bool any() const { return no_dsr || no_sqa || no_rckv; }
+};
+
+enum class RagSplit : int8_t { kTokens, kSentences };
+enum class RagOrder : int8_t { kChronological, kScore };
+enum class RagRetriever : int8_t { kBm25, kEmbeddings };
+
+// Of strategy rag, naive retrieval-augmented generation: what was appended is kept as tokens, cut
+// into chunks; of each question's generation the chunks that fit it best are the context, before
+// the prompt, read with full attention.
+inline constexpr int32_t kMaxRagTokens = 65536;  // of a chunk; and chunks of a question
+inline constexpr int64_t kMostHistoryTokens = int64_t{1} << 27;  // files hold 1 GiB beside a state
+struct RagOptions {
+  int32_t chunk_tokens = 0;  // of a chunk, or the most of a sentence; 0: 512
+  int32_t chunks = 0;        // k, how many are read; 0: 5
+  RagSplit split = RagSplit::kTokens;
+  RagOrder order = RagOrder::kChronological;     // kScore: the best first
+  RagRetriever retriever = RagRetriever::kBm25;  // see token_history.h
+  // Past so many the oldest chunks fall out; 0: all is kept, up to EngineOptions'
+  // max_history_tokens, past which appends are refused.
+  int64_t history_tokens = 0;
+
+  bool operator==(const RagOptions&) const = default;
+};
+
 struct SessionOptions {
   Strategy strategy = Strategy::kDefault;  // kDefault: rasq if the model has a memory, else window
   absl::Duration ttl;                      // idle time until it is deleted; 0: the engine's default
@@ -85,6 +119,8 @@ struct SessionOptions {
   double replacement_noise = 0;            // 0..1
   int64_t seed = 0;                        // of replacement and sampling
   int32_t priority = 0;                    // higher first
+  Ablation ablation;                       // of strategy rasq
+  RagOptions rag;                          // of strategy rag
 };
 
 struct SessionInfo {
@@ -99,7 +135,7 @@ struct SessionInfo {
   int64_t context_tokens = 0;  // in the session's state
   int64_t backlog_tokens = 0;  // accepted, not yet in its state
   int64_t next_offset = 0;     // bytes of text + number of ids + number of embedding rows accepted
-  int64_t state_bytes = 0;     // on the device; constant
+  int64_t state_bytes = 0;     // on the device, constant; of strategy rag on the host, and grows
 };
 
 // Rows that take the place of token embeddings (images, audio).
@@ -280,12 +316,15 @@ struct EngineOptions {
   // Sessions open at once. 0: as many as there are places for their states, where a disk has 65536.
   int32_t max_open_sessions = 0;
   int32_t max_generations = 4;  // generations at once; each works on a copy of a state
-  // Those that sessions may have; rasq only where the model has a memory.
-  std::vector<Strategy> strategies = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull};
-  // States of each strategy but rasq and window; 0: none of these are served.
+  // Those that sessions may have; rasq only where the model has a memory, rag only beside full.
+  std::vector<Strategy> strategies = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull,
+                                      Strategy::kRag};
+  // States of each strategy but rasq, window and rag; 0: none of these are served, nor rag.
   int32_t max_full_sessions = 2;
   // Length at which strategy full refuses more, and the published methods as they were published.
   int32_t full_context_tokens = 8192;
+  int32_t max_history_sessions = 16;     // open sessions of strategy rag; 0: none are served
+  int64_t max_history_tokens = 4 << 20;  // that one of them may keep
   BaselineOptions baselines;
   int32_t capacity_tokens = 0;  // entries of the rotating buffer; 0: the model's
   // kInt8: entries and their index keys take about half the bytes of bfloat16; what is read of them

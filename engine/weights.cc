@@ -257,6 +257,12 @@ absl::StatusOr<Weights> LoadWeights(const Checkpoint& checkpoint, Ops& ops) {
   const ModelConfig& model = checkpoint.model();
   Weights weights;
   RASQ_RETURN_IF_ERROR(LoadVocabulary(checkpoint, ops, weights));
+  if (checkpoint.memory().has_memory()) {
+    const int64_t heads = checkpoint.model().num_kv_heads, dim = checkpoint.model().head_dim;
+    std::vector<float> identity(heads * dim * dim);
+    for (int64_t i = 0; i < heads * dim; ++i) identity[i * dim + i % dim] = 1;
+    RASQ_ASSIGN_OR_RETURN(weights.identity, TableToDevice(identity, ops));
+  }
   RASQ_ASSIGN_OR_RETURN(const std::vector<float> norm,
                         checkpoint.Floats("model.norm.weight", {model.hidden}));
   RASQ_ASSIGN_OR_RETURN(weights.final_norm, ToDevice(norm, ops));

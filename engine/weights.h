@@ -46,9 +46,11 @@ struct LayerWeights {
 struct Weights {
   std::unique_ptr<Buffer> embedding;  // [vocab, hidden], of the element type
   std::vector<LayerWeights> layers;
-  FloatBuffer budget_factors;    // [num_factors]; null without a budget head
-  FloatBuffer final_norm;        // [hidden]
-  std::unique_ptr<Matrix> head;  // [vocab, hidden]
+  std::unique_ptr<Buffer> identity;  // in place of P_k and P_v where nothing is compressed:
+                                     // [num_kv_heads, head_dim, head_dim], elements
+  FloatBuffer budget_factors;        // [num_factors]; null without a budget head
+  FloatBuffer final_norm;            // [hidden]
+  std::unique_ptr<Matrix> head;      // [vocab, hidden]
 };
 
 // Errors name the tensor.

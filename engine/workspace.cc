@@ -26,8 +26,9 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   const int64_t entries = memory.has_memory() ? streams * memory.capacity + staged : 0;
   const int64_t q = int64_t{model.num_heads} * model.head_dim;
   const int64_t kv = int64_t{model.num_kv_heads} * model.head_dim;
-  const int64_t entry_row =
-      EntryRowBytes(memory.entry_type, ops.element(), model.num_kv_heads, memory.compressed_dim);
+  const int64_t entry_row = std::max(
+      EntryRowBytes(memory.entry_type, ops.element(), model.num_kv_heads, memory.compressed_dim),
+      EntryRowBytes(EntryType::kElement, ops.element(), model.num_kv_heads, model.head_dim));
   const int64_t index_row =
       EntryRowBytes(memory.entry_type, ops.element(), /*heads=*/1, memory.index_dim);
   const int64_t budget = std::min(memory.max_budget, memory.capacity);
@@ -35,6 +36,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   const int64_t clusters =
       model.num_kv_heads *
       ClusterLayoutOf(memory, static_cast<int32_t>(budget), ops.element()).head_bytes;
+  w.staged_stride = entry_row;
   w.score_stride = memory.has_memory() ? memory.capacity + rows + memory.segment : 0;
   w.selected.resize(memory.has_memory() ? memory.retrieval_layers.size() : 0);
 

@@ -100,8 +100,9 @@ struct Workspace {
   double* staged_priority;  // [staged]
   int32_t* staged_token;    // [staged]
   int32_t* slot;            // [staged]
-  void* staged_k;           // [staged] rows of entry_rows.h, [num_kv_heads, compressed_dim] each
+  void* staged_k;           // [staged] rows of entry_rows.h, [num_kv_heads, entry_dim] each
   void* staged_v;           // the same
+  int64_t staged_stride;    // bytes of room for one of these: for the widest that there are
   int32_t* born;            // [entry rows]
   int32_t* died;            // [entry rows]
   int64_t* row_position;    // [entry rows]

@@ -2,7 +2,8 @@
 // and at the first retrieval layer its write gate and its priority in the rotating buffer.
 //   E_q = W_q h / |W_q h|, E_c = W_c h / |W_c h|, log g = log sigmoid(w_g h + b_g)
 //   priority = log g + noise * Gumbel(seed, position) + position * log_growth
-// Pinned tokens have priority +infinity. Source: algorithm.md 2 and 3; Efraimidis and Spirakis 2006
+// or, for a stream that is to keep the newest (WritePolicy::by_age), priority = position. Pinned
+// tokens have priority +infinity. Source: algorithm.md 2 and 3; Efraimidis and Spirakis 2006
 // (weighted reservoir) for the noise, Cormode et al. 2009 (forward decay) for the growth.
 #pragma once
 
@@ -19,9 +20,10 @@ namespace rasq {
 
 // How a chunk's stream ranks its tokens; one a chunk.
 struct WritePolicy {
-  double log_growth;  // ln(2) / half_life in tokens; 0: age does not matter
-  double noise;       // 0: keep the most important; 1: sample in proportion to importance
-  uint64_t seed;      // of the noise; the same seed and position give the same noise
+  double log_growth;    // ln(2) / half_life in tokens; 0: age does not matter
+  double noise;         // 0: keep the most important; 1: sample in proportion to importance
+  uint64_t seed;        // of the noise; the same seed and position give the same noise
+  bool by_age = false;  // priority is the position alone
 };
 
 struct IndexTokensArgs {

@@ -53,7 +53,9 @@ void RankRow(const IndexTokensArgs& a, const WritePolicy& policy, int64_t row, i
   const float gate = a.projected[row * a.projected_stride + 2 * a.index_dim] + a.gate_bias;
   const float log_gate = LogSigmoid(gate);
   double priority = double{log_gate} + static_cast<double>(position) * policy.log_growth;
-  if (policy.noise != 0) {
+  if (policy.by_age) {
+    priority = static_cast<double>(position);
+  } else if (policy.noise != 0) {
     const double u = UniformAt(policy.seed, static_cast<uint64_t>(position));
     priority -= policy.noise * std::log(-std::log(u));
   }

@@ -27,6 +27,7 @@ __device__ float LogSigmoid(float x) {
 // Multiplications and additions are kept apart, as on a processor without fused ones: priorities
 // decide what is kept, and should not depend on the backend more than logarithms do.
 __device__ double Priority(float log_gate, const WritePolicy& policy, int64_t position) {
+  if (policy.by_age) return static_cast<double>(position);
   double priority =
       __dadd_rn(double{log_gate}, __dmul_rn(static_cast<double>(position), policy.log_growth));
   if (policy.noise != 0) {

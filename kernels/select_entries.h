@@ -3,6 +3,9 @@
 //   c = entropy(softmax(key)) / log(live entries), in [0, 1]; factor: budget_head.h, or 1
 // The k live entries of highest key are selected, but for those with key < floor, and stand in
 // order of position. Between equal keys the newer entry wins. Source: algorithm.md 3.
+//
+// A stream that is to read without the retriever (ReadPolicy::newest) gets the newest `budget` live
+// entries whatever their keys, with scores of 0, so that they add nothing to logits.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +19,10 @@ namespace rasq {
 
 // How much a chunk's stream may read; one a chunk.
 struct ReadPolicy {
-  int32_t budget;  // b0 in tokens, >= 1
-  float gain;      // alpha >= 0; 0: k is the budget
-  float floor;     // -infinity: none
+  int32_t budget;       // b0 in tokens, >= 1
+  float gain;           // alpha >= 0; 0: k is the budget
+  float floor;          // -infinity: none
+  bool newest = false;  // the newest `budget` entries, without score: gain, floor, factor unused
 };
 
 // The selected entries of each segment: arrays [num_segments, max_selected].

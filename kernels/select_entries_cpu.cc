@@ -32,6 +32,7 @@ double Complexity(const float* key, const std::vector<int32_t>& live) {
 
 int64_t BudgetOf(const ReadPolicy& policy, float factor, const float* key,
                  const std::vector<int32_t>& live, int32_t max_selected) {
+  if (policy.newest) return std::min(policy.budget, max_selected);
   double budget = double{factor} * policy.budget;
   if (policy.gain > 0) budget *= 1 + double{policy.gain} * Complexity(key, live);
   // Clamped before rounding: a large gain must not overflow.
@@ -54,10 +55,11 @@ void Choose(const SelectEntriesArgs& a, int64_t index) {
   const float factor = a.factor != nullptr ? a.factor[index] : 1;
   const int64_t budget = BudgetOf(policy, factor, key, live, a.shape.max_selected);
   if (a.budget != nullptr) a.budget[index] = static_cast<int32_t>(budget);
-  std::erase_if(live, [&](int32_t i) { return key[i] < policy.floor; });
+  const bool by_key = !policy.newest;
+  std::erase_if(live, [&](int32_t i) { return by_key && key[i] < policy.floor; });
   if (budget < static_cast<int64_t>(live.size())) {
     std::nth_element(live.begin(), live.begin() + budget, live.end(), [&](int32_t x, int32_t y) {
-      return key[x] != key[y] ? key[x] > key[y] : position[x] > position[y];
+      return by_key && key[x] != key[y] ? key[x] > key[y] : position[x] > position[y];
     });
     live.resize(budget);
   }
@@ -68,7 +70,7 @@ void Choose(const SelectEntriesArgs& a, int64_t index) {
   out.count[index] = static_cast<int32_t>(live.size());
   for (size_t i = 0; i < live.size(); ++i) {
     out.row[first + i] = live[i];
-    out.score[first + i] = score[live[i]];
+    out.score[first + i] = by_key ? score[live[i]] : 0;
     out.log_gate[first + i] = a.row_log_gate[c.first_entry + live[i]];
     out.position[first + i] = position[live[i]];
   }

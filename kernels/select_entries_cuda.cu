@@ -83,11 +83,13 @@ struct Candidates {
   const int64_t* position;
   int32_t n;
   float floor;
+  bool newest;
 
   // NaN is not live.
   __device__ bool IsLive(int32_t i) const { return key[i] > -INFINITY; }
-  // Orders those that may be chosen; 0 for the others.
+  // Orders those that may be chosen, all alike if the newest are; 0 for the others.
   __device__ uint32_t Value(int32_t i) const {
+    if (newest) return IsLive(i) ? 1 : 0;
     return IsLive(i) && !(key[i] < floor) ? OrderedBits(key[i]) : 0;
   }
 };
@@ -127,6 +129,7 @@ __device__ double Complexity(const Candidates& candidates) {
 
 __device__ int32_t BudgetOf(const ReadPolicy& policy, float factor, const Candidates& candidates,
                             int32_t max_selected) {
+  if (policy.newest) return min(policy.budget, max_selected);
   double budget = double{factor} * policy.budget;
   if (policy.gain > 0) budget *= 1 + double{policy.gain} * Complexity(candidates);
   // Clamped before rounding: a large gain must not overflow.
@@ -176,7 +179,8 @@ __device__ void Choose(const SelectEntriesArgs& a, const StreamChunk& c, const R
   const Candidates candidates{.key = a.key + index * a.stride,
                               .position = a.row_position + c.first_entry,
                               .n = static_cast<int32_t>(a.shape.capacity + NumLeaving(c)),
-                              .floor = policy.floor};
+                              .floor = policy.floor,
+                              .newest = policy.newest};
   const float factor = a.factor != nullptr ? a.factor[index] : 1;
   const int32_t budget = BudgetOf(policy, factor, candidates, a.shape.max_selected);
   if (a.budget != nullptr && thread == 0) a.budget[index] = budget;
@@ -226,7 +230,7 @@ __device__ void Choose(const SelectEntriesArgs& a, const StreamChunk& c, const R
   for (int32_t i = thread; i < count; i += kThreads) {
     const int32_t row = chosen.row[i];
     out.row[first + i] = row;
-    out.score[first + i] = a.score[index * a.stride + row];
+    out.score[first + i] = policy.newest ? 0 : a.score[index * a.stride + row];
     out.log_gate[first + i] = a.row_log_gate[c.first_entry + row];
     out.position[first + i] = chosen.position[i];
   }

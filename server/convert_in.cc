@@ -55,10 +55,36 @@ absl::StatusOr<Strategy> StrategyFromProto(v1::Strategy strategy) {
       return Strategy::kRazor;
     case v1::STRATEGY_PYRAMID:
       return Strategy::kPyramid;
+    case v1::STRATEGY_RAG:
+      return Strategy::kRag;
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("options.strategy=", static_cast<int>(strategy), ": unknown"));
   }
+}
+
+absl::StatusOr<RagOptions> RagFromProto(const v1::RagOptions& rag) {
+  RagOptions result;
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int32_t>("options.rag.chunk_tokens", rag.chunk_tokens(), 0, kMaxRagTokens));
+  RASQ_RETURN_IF_ERROR(CheckRange<int32_t>("options.rag.chunks", rag.chunks(), 0, kMaxRagTokens));
+  RASQ_RETURN_IF_ERROR(
+      CheckRange<int64_t>("options.rag.history_tokens", rag.history_tokens(), 0, INT64_MAX));
+  const auto unknown = [](absl::string_view field, int value) {
+    return absl::InvalidArgumentError(absl::StrCat("options.rag.", field, "=", value, ": unknown"));
+  };
+  if (!v1::RagSplit_IsValid(rag.split())) return unknown("split", rag.split());
+  if (!v1::RagOrder_IsValid(rag.order())) return unknown("order", rag.order());
+  if (!v1::RagRetriever_IsValid(rag.retriever())) return unknown("retriever", rag.retriever());
+  result.chunk_tokens = rag.chunk_tokens();
+  result.chunks = rag.chunks();
+  if (rag.split() == v1::RAG_SPLIT_SENTENCES) result.split = RagSplit::kSentences;
+  if (rag.order() == v1::RAG_ORDER_SCORE) result.order = RagOrder::kScore;
+  if (rag.retriever() == v1::RAG_RETRIEVER_EMBEDDINGS) {
+    result.retriever = RagRetriever::kEmbeddings;
+  }
+  result.history_tokens = rag.history_tokens();
+  return result;
 }
 
 absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& options) {
@@ -85,6 +111,10 @@ absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& option
   result.replacement_noise = options.replacement_noise();
   result.seed = options.seed();
   result.priority = options.priority();
+  result.ablation = {.no_dsr = options.ablation().no_dsr(),
+                     .no_sqa = options.ablation().no_sqa(),
+                     .no_rckv = options.ablation().no_rckv()};
+  RASQ_ASSIGN_OR_RETURN(result.rag, RagFromProto(options.rag()));
   return result;
 }
 

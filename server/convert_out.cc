@@ -22,8 +22,21 @@ v1::Strategy ToProto(Strategy strategy) {
       return v1::STRATEGY_RAZOR;
     case Strategy::kPyramid:
       return v1::STRATEGY_PYRAMID;
+    case Strategy::kRag:
+      return v1::STRATEGY_RAG;
   }
   return v1::STRATEGY_UNSPECIFIED;
+}
+
+void SetRag(const RagOptions& rag, v1::RagOptions& proto) {
+  proto.set_chunk_tokens(rag.chunk_tokens);
+  proto.set_chunks(rag.chunks);
+  proto.set_split(rag.split == RagSplit::kTokens ? v1::RAG_SPLIT_TOKENS : v1::RAG_SPLIT_SENTENCES);
+  proto.set_order(rag.order == RagOrder::kScore ? v1::RAG_ORDER_SCORE
+                                                : v1::RAG_ORDER_CHRONOLOGICAL);
+  proto.set_retriever(rag.retriever == RagRetriever::kBm25 ? v1::RAG_RETRIEVER_BM25
+                                                           : v1::RAG_RETRIEVER_EMBEDDINGS);
+  proto.set_history_tokens(rag.history_tokens);
 }
 
 v1::SessionState ToProto(SessionState state) {
@@ -76,6 +89,14 @@ v1::Session ToProto(const SessionInfo& session) {
   options.set_replacement_noise(session.options.replacement_noise);
   options.set_seed(session.options.seed);
   options.set_priority(session.options.priority);
+  if (const Ablation& ablation = session.options.ablation; ablation.any()) {
+    options.mutable_ablation()->set_no_dsr(ablation.no_dsr);
+    options.mutable_ablation()->set_no_sqa(ablation.no_sqa);
+    options.mutable_ablation()->set_no_rckv(ablation.no_rckv);
+  }
+  if (session.options.strategy == Strategy::kRag) {
+    SetRag(session.options.rag, *options.mutable_rag());
+  }
   proto.set_state(ToProto(session.state));
   proto.set_context_tokens(session.context_tokens);
   proto.set_backlog_tokens(session.backlog_tokens);

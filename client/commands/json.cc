@@ -32,6 +32,11 @@ std::string ShortName(v1::SessionState state) {
 std::string ShortName(v1::Strategy strategy) {
   return Strip(v1::Strategy_Name(strategy), "STRATEGY_");
 }
+std::string ShortName(v1::RagSplit split) { return Strip(v1::RagSplit_Name(split), "RAG_SPLIT_"); }
+std::string ShortName(v1::RagOrder order) { return Strip(v1::RagOrder_Name(order), "RAG_ORDER_"); }
+std::string ShortName(v1::RagRetriever retriever) {
+  return Strip(v1::RagRetriever_Name(retriever), "RAG_RETRIEVER_");
+}
 std::string ShortName(v1::FinishReason reason) {
   return Strip(v1::FinishReason_Name(reason), "FINISH_REASON_");
 }
@@ -54,6 +59,19 @@ Json ToJson(const v1::Session& s) {
                      {"replacement_noise", o.replacement_noise()},
                      {"seed", o.seed()},
                      {"priority", o.priority()}};
+  if (o.has_ablation()) {
+    json["options"]["ablation"] = {{"no_dsr", o.ablation().no_dsr()},
+                                   {"no_sqa", o.ablation().no_sqa()},
+                                   {"no_rckv", o.ablation().no_rckv()}};
+  }
+  if (o.has_rag()) {
+    json["options"]["rag"] = {{"chunk_tokens", o.rag().chunk_tokens()},
+                              {"chunks", o.rag().chunks()},
+                              {"split", ShortName(o.rag().split())},
+                              {"order", ShortName(o.rag().order())},
+                              {"retriever", ShortName(o.rag().retriever())},
+                              {"history_tokens", o.rag().history_tokens()}};
+  }
   return json;
 }
 

@@ -24,6 +24,9 @@ Json ToJson(const v1::GeneratedToken& token);
 // "active", "rasq", "stop": an enumeration's value without its prefix, in lower case.
 std::string ShortName(v1::SessionState state);
 std::string ShortName(v1::Strategy strategy);
+std::string ShortName(v1::RagSplit split);
+std::string ShortName(v1::RagOrder order);
+std::string ShortName(v1::RagRetriever retriever);
 std::string ShortName(v1::FinishReason reason);
 
 // One line on standard output.

@@ -19,13 +19,16 @@ absl::Status Print(const Context& context, const absl::StatusOr<T>& result) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Strategy> ParseStrategy(const std::string& name) {
-  for (int number = v1::Strategy_MIN + 1; number <= v1::Strategy_MAX; ++number) {
-    if (!v1::Strategy_IsValid(number)) continue;
-    const auto strategy = static_cast<v1::Strategy>(number);
-    if (ShortName(strategy) == name) return strategy;
+// Which of `values` the flag names.
+template <typename Enum>
+absl::StatusOr<Enum> ParseChoice(const char* flag, const std::string& name,
+                                 const std::vector<Enum>& values) {
+  std::string names;
+  for (const Enum value : values) {
+    if (ShortName(value) == name) return value;
+    absl::StrAppend(&names, names.empty() ? "" : "|", ShortName(value));
   }
-  return UsageError(absl::StrCat("--strategy=", name, ": is unknown"));
+  return UsageError(absl::StrCat("--", flag, "=", name, ": not one of ", names));
 }
 
 template <typename Request>
@@ -40,6 +43,49 @@ absl::Status FillLabels(const std::vector<std::string>& labels, Request* request
   return absl::OkStatus();
 }
 
+// Of the flags of `create` those of strategy rag.
+struct RagFlags {
+  std::optional<std::string> split, order, retriever;
+  std::optional<int64_t> chunk_tokens, chunks, history_tokens;
+
+  void AddTo(FlagSet* flags) {
+    flags->Add("rag-chunk-tokens", 0, &chunk_tokens, "N tokens of a chunk, or most of a sentence");
+    flags->Add("rag-chunks", 0, &chunks, "N chunks that an answer reads");
+    flags->Add("rag-split", 0, &split, "tokens|sentences: what chunks are");
+    flags->Add("rag-order", 0, &order, "chronological|score: how they stand, best first by score");
+    flags->Add("rag-retriever", 0, &retriever, "bm25|embeddings: how they are found");
+    flags->Add("rag-history-tokens", 0, &history_tokens, "N newest tokens are kept; 0: all");
+  }
+
+  absl::Status Fill(v1::SessionOptions* options) const {
+    // Only if one is given: the server refuses them of other strategies.
+    if (chunk_tokens.has_value()) {
+      options->mutable_rag()->set_chunk_tokens(static_cast<int32_t>(*chunk_tokens));
+    }
+    if (chunks.has_value()) options->mutable_rag()->set_chunks(static_cast<int32_t>(*chunks));
+    if (history_tokens.has_value()) options->mutable_rag()->set_history_tokens(*history_tokens);
+    if (split.has_value()) {
+      const auto value = ParseChoice<v1::RagSplit>("rag-split", *split,
+                                                   {v1::RAG_SPLIT_TOKENS, v1::RAG_SPLIT_SENTENCES});
+      if (!value.ok()) return value.status();
+      options->mutable_rag()->set_split(*value);
+    }
+    if (order.has_value()) {
+      const auto value = ParseChoice<v1::RagOrder>(
+          "rag-order", *order, {v1::RAG_ORDER_CHRONOLOGICAL, v1::RAG_ORDER_SCORE});
+      if (!value.ok()) return value.status();
+      options->mutable_rag()->set_order(*value);
+    }
+    if (retriever.has_value()) {
+      const auto value = ParseChoice<v1::RagRetriever>(
+          "rag-retriever", *retriever, {v1::RAG_RETRIEVER_BM25, v1::RAG_RETRIEVER_EMBEDDINGS});
+      if (!value.ok()) return value.status();
+      options->mutable_rag()->set_retriever(*value);
+    }
+    return absl::OkStatus();
+  }
+};
+
 // The flags of `create`: what is not given is the server's to decide.
 struct CreateFlags {
   std::optional<std::string> strategy;
@@ -47,10 +93,13 @@ struct CreateFlags {
   std::optional<int64_t> retrieval_budget_tokens, seed, priority;
   std::optional<double> retrieval_budget_gain, retrieval_score_floor, half_life_tokens,
       replacement_noise;
+  bool no_dsr = false, no_sqa = false, no_rckv = false;
+  RagFlags rag;
   std::vector<std::string> labels;
 
   void AddTo(FlagSet* flags) {
-    flags->Add("strategy", 0, &strategy, "rasq|full|window|razor|pyramid|gca: what it remembers");
+    flags->Add("strategy", 0, &strategy,
+               "rasq|full|window|rag|razor|pyramid|gca: how it remembers");
     flags->Add("ttl", 0, &ttl, "DURATION such as 30m: idle time after which it is deleted");
     flags->Add("retrieval-budget-tokens", 0, &retrieval_budget_tokens, "N tokens read from memory");
     flags->Add("retrieval-budget-gain", 0, &retrieval_budget_gain, "X, more for hard queries");
@@ -59,13 +108,20 @@ struct CreateFlags {
     flags->Add("replacement-noise", 0, &replacement_noise, "X from 0 to 1 in what is forgotten");
     flags->Add("seed", 0, &seed, "N of replacement and sampling");
     flags->Add("priority", 0, &priority, "N, higher first");
+    flags->Add("no-dsr", 0, &no_dsr, "rasq without its retriever: the newest entries are read");
+    flags->Add("no-sqa", 0, &no_sqa, "rasq without clusters: entries are read exactly");
+    flags->Add("no-rckv", 0, &no_rckv, "rasq without its cache: exact entries, by age");
+    rag.AddTo(flags);
     flags->Add("label", 'l', &labels, "KEY=VALUE; may be given again");
   }
 
   absl::Status Fill(v1::CreateSessionRequest* request) const {
     v1::SessionOptions& options = *request->mutable_options();
     if (strategy.has_value()) {
-      const absl::StatusOr<v1::Strategy> value = ParseStrategy(*strategy);
+      const auto value = ParseChoice<v1::Strategy>(
+          "strategy", *strategy,
+          {v1::STRATEGY_RASQ, v1::STRATEGY_FULL, v1::STRATEGY_WINDOW, v1::STRATEGY_RAG,
+           v1::STRATEGY_RAZOR, v1::STRATEGY_PYRAMID, v1::STRATEGY_GCA});
       if (!value.ok()) return value.status();
       options.set_strategy(*value);
     }
@@ -82,6 +138,12 @@ struct CreateFlags {
     options.set_replacement_noise(replacement_noise.value_or(0));
     options.set_seed(seed.value_or(0));
     options.set_priority(static_cast<int32_t>(priority.value_or(0)));
+    if (no_dsr || no_sqa || no_rckv) {
+      options.mutable_ablation()->set_no_dsr(no_dsr);
+      options.mutable_ablation()->set_no_sqa(no_sqa);
+      options.mutable_ablation()->set_no_rckv(no_rckv);
+    }
+    if (absl::Status status = rag.Fill(&options); !status.ok()) return status;
     return FillLabels(labels, request);
   }
 };

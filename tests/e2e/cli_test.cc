@@ -102,6 +102,16 @@ TEST_F(CliTest, SessionsLiveAndDie) {
   EXPECT_EQ(created["options"]["ttl_seconds"], 3600);
   EXPECT_GT(created["state_bytes"], 0);
 
+  const Json rag = RunJson({"sessions", "create", "third", "--strategy=rag", "--rag-chunks=2",
+                            "--rag-chunk-tokens=64", "--rag-order=score"});
+  EXPECT_EQ(rag["options"]["strategy"], "rag");
+  EXPECT_EQ(rag["options"]["rag"]["chunks"], 2);
+  EXPECT_EQ(rag["options"]["rag"]["order"], "score");
+  EXPECT_EQ(rag["options"]["rag"]["retriever"], "bm25");
+  const Json ablated = RunJson({"sessions", "create", "fourth", "--no-dsr"});
+  EXPECT_EQ(ablated["options"]["ablation"]["no_dsr"], true);
+  EXPECT_EQ(ablated["options"]["ablation"]["no_sqa"], false);
+
   const Result twice = Run({"sessions", "create", "second"});
   EXPECT_EQ(twice.code, 1);
   EXPECT_NE(twice.err.find("ALREADY_EXISTS"), std::string::npos) << twice.err;
@@ -271,6 +281,7 @@ TEST_F(CliTest, WrongUse) {
       {"ask", "a", "b", "--template=chatml"},
       {"sessions"},
       {"sessions", "create", "x", "--strategy=all"},
+      {"sessions", "create", "x", "--strategy=rag", "--rag-order=best"},
       {"sessions", "fork"},
       {"sessions", "snapshot", "a", "b", "c"},
       {"snapshots"},

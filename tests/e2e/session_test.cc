@@ -97,6 +97,48 @@ TEST_F(SessionTest, BadFieldsAreNamed) {
   EXPECT_EQ(bad.field_violations(0).field(), "options.replacement_noise");
 }
 
+TEST_F(SessionTest, StrategiesAreChosenPerSession) {
+  StartServer();
+  v1::CreateSessionRequest request;
+  v1::CreateSessionResponse response;
+  const auto create = [&](const std::string& id) {
+    grpc::ClientContext context;
+    request.set_session_id(id);
+    return sessions().CreateSession(&WithDeadline(context), request, &response);
+  };
+  request.mutable_options()->mutable_ablation()->set_no_dsr(true);
+  ASSERT_TRUE(create("ablated").ok());
+  EXPECT_TRUE(response.session().options().ablation().no_dsr());
+  request.mutable_options()->set_strategy(v1::STRATEGY_RAG);
+  google::rpc::BadRequest bad;
+  ASSERT_TRUE(HasDetail(create("both"), bad));
+  EXPECT_EQ(bad.field_violations(0).field(), "options.ablation");
+  request.mutable_options()->clear_ablation();
+  request.mutable_options()->mutable_rag()->set_chunk_tokens(32);
+  request.mutable_options()->mutable_rag()->set_chunks(2);
+  ASSERT_TRUE(create("rag").ok());
+  EXPECT_EQ(response.session().options().strategy(), v1::STRATEGY_RAG);
+  EXPECT_EQ(response.session().options().rag().order(), v1::RAG_ORDER_CHRONOLOGICAL);
+
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "Line " + std::to_string(i) + " of many. ";
+  for (const char* id : {"ablated", "rag"}) {
+    ASSERT_TRUE(Append(id, text).ok());
+    v1::GenerateRequest generate = EndlessGeneration(id);
+    generate.mutable_stop()->set_max_new_tokens(4);
+    v1::GenerateSummary summary;
+    ASSERT_TRUE(Generate(generate, nullptr, &summary).ok());
+    EXPECT_EQ(summary.output_tokens(), 4);
+    if (id == std::string("rag")) {
+      EXPECT_GT(summary.retrieved_tokens(), 32);
+      EXPECT_LE(summary.retrieved_tokens(), 64);
+    }
+  }
+  v1::Session session;
+  ASSERT_TRUE(Get("rag", &session).ok());
+  EXPECT_GT(session.state_bytes(), 4 * session.context_tokens());
+}
+
 TEST_F(SessionTest, PagesListEverySessionOnce) {
   StartServer();
   for (const char* id : {"a", "b", "c", "d", "e"}) ASSERT_TRUE(Create(id).ok());

@@ -32,9 +32,12 @@ TEST(IndexTokensCudaTest, MatchesCpu) {
   builder.Add({.first_position = 3000000017, .segment_rows = {9}, .leave_begin = 2999999970},
               state);
   builder.Add({.first_position = 77, .segment_rows = {1}}, state);
-  const std::vector<WritePolicy> policy = {{.log_growth = 1e-4, .noise = 1, .seed = 5},
-                                           {.log_growth = 3e-8, .noise = 0.25, .seed = 6},
-                                           {.log_growth = 0, .noise = 0, .seed = 7}};
+  builder.Add({.first_position = 500, .segment_rows = {4}}, state);
+  const std::vector<WritePolicy> policy = {
+      {.log_growth = 1e-4, .noise = 1, .seed = 5},
+      {.log_growth = 3e-8, .noise = 0.25, .seed = 6},
+      {.log_growth = 0, .noise = 0, .seed = 7},
+      {.log_growth = 1, .noise = 1, .seed = 8, .by_age = true}};
   const StreamBatch batch = builder.Batch();
   const int64_t rows = batch.num_rows;
   std::vector<uint8_t> pinned(rows);
@@ -67,7 +70,7 @@ TEST(IndexTokensCudaTest, MatchesCpu) {
       ThreadPool pool(1);
       ASSERT_TRUE(IndexTokensCpu(args, pool).ok());
       Arrays arrays(*Gpu());
-      const GpuBatch on_gpu(arrays, builder, testing::RandomStates(3, 1));
+      const GpuBatch on_gpu(arrays, builder, testing::RandomStates(4, 1));
       args.batch = on_gpu.batch;
       args.projected = arrays.Put(projected);
       args.pinned = arrays.Put(pinned);

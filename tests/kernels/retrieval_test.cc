@@ -38,7 +38,7 @@ TEST(IndexTokensTest, ByHand) {
   builder.Add({.first_position = 100, .segment_rows = {2}}, state);
   const std::vector<float> projected = {3, 4, 0, 0, 1.09861229f, 0, 2, -6, 8, -1000};
   const std::vector<uint8_t> pinned = {0, 1};
-  const WritePolicy policy{.log_growth = 0.5, .noise = 0, .seed = 1};
+  WritePolicy policy{.log_growth = 0.5, .noise = 0, .seed = 1};
   for (const DType type : kTypes) {
     Elements query(type, 4), key(type, 4);
     std::vector<float> log_gate(2);
@@ -67,6 +67,11 @@ TEST(IndexTokensTest, ByHand) {
     EXPECT_EQ(log_gate[1], -1000);
     EXPECT_DOUBLE_EQ(priority[0], double{log_gate[0]} + 50);
     EXPECT_EQ(priority[1], INFINITY);
+    policy.by_age = true;
+    ASSERT_TRUE(IndexTokensCpu(args, pool).ok());
+    EXPECT_EQ(priority[0], 100);
+    EXPECT_EQ(priority[1], INFINITY);
+    policy.by_age = false;
     // Without a gate the outputs below it are left alone.
     args.has_gate = false;
     args.projected_stride = 4;
@@ -381,6 +386,24 @@ TEST(SelectEntriesTest, ByHand) {
   EXPECT_TRUE(w.Selected(0).empty());
   ASSERT_TRUE(w.Run({-kInf, -kInf, -kInf, -kInf, -kInf}).ok());
   EXPECT_TRUE(w.Selected(0).empty());
+}
+
+TEST(SelectEntriesTest, TheNewestByHand) {
+  // Live entries at 1000, 1007, 1003, 1006: whatever their keys, the three newest, without score.
+  SelectWorld w(Shape(10, 4, 5, 4), {.first_position = 5, .segment_rows = {2}});
+  w.policy = {.budget = 3, .gain = 100, .floor = 50, .newest = true};
+  const std::vector<float> factor = {2};
+  std::vector<int32_t> budget(1);
+  w.args.factor = factor.data();
+  w.args.budget = budget.data();
+  ASSERT_TRUE(w.Run({9, 2, 7, -kInf, 1}).ok());
+  EXPECT_EQ(w.Selected(0), (std::vector<int32_t>{2, 4, 1}));
+  EXPECT_EQ(budget[0], 3);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(w.score[i], 0) << i;
+  EXPECT_EQ(w.log_gate[0], -0.5f);
+  w.policy.budget = 100;  // at most max_selected
+  ASSERT_TRUE(w.Run({9, 2, 7, 0, 1}).ok());
+  EXPECT_EQ(w.Selected(0), (std::vector<int32_t>{2, 4, 1, 3}));
 }
 
 TEST(SelectEntriesTest, BudgetGrowsWithComplexity) {

@@ -241,6 +241,20 @@ TEST_F(SelectEntriesCudaTest, BudgetsThatGrow) {
   }
 }
 
+TEST_F(SelectEntriesCudaTest, TheNewest) {
+  for (const int32_t capacity : {1, 33, 1024, 20000}) {
+    for (const auto keys : {Keys::kDistinct, Keys::kMostlyDead, Keys::kDead, Keys::kOdd}) {
+      ExpectTwins({.capacity = capacity,
+                   .max_selected = 700,
+                   .keys = keys,
+                   .policies = {{.budget = 100, .gain = 0, .floor = -kInf, .newest = true},
+                                {.budget = 9000, .gain = 2, .floor = 0, .newest = true},
+                                {.budget = 64, .gain = 0, .floor = -kInf}},
+                   .factors = {0.25f, 2}});
+    }
+  }
+}
+
 TEST_F(SelectEntriesCudaTest, BudgetsThatAHeadScales) {
   for (const int32_t capacity : {33, 1024}) {
     ExpectTwins({.capacity = capacity,

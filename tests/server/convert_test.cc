@@ -56,6 +56,13 @@ TEST(ConvertTest, CreateSession) {
   options.set_replacement_noise(0.5);
   options.set_seed(-7);
   options.set_priority(3);
+  options.mutable_ablation()->set_no_sqa(true);
+  options.mutable_rag()->set_chunk_tokens(100);
+  options.mutable_rag()->set_chunks(7);
+  options.mutable_rag()->set_split(v1::RAG_SPLIT_SENTENCES);
+  options.mutable_rag()->set_order(v1::RAG_ORDER_SCORE);
+  options.mutable_rag()->set_retriever(v1::RAG_RETRIEVER_EMBEDDINGS);
+  options.mutable_rag()->set_history_tokens(5000);
   const absl::StatusOr<CreateSessionRequest> converted = FromProto(request, "desk");
   ASSERT_TRUE(converted.ok()) << converted.status();
   EXPECT_EQ(converted->tenant, "desk");
@@ -71,6 +78,15 @@ TEST(ConvertTest, CreateSession) {
   EXPECT_EQ(converted->options.replacement_noise, 0.5);
   EXPECT_EQ(converted->options.seed, -7);
   EXPECT_EQ(converted->options.priority, 3);
+  EXPECT_FALSE(converted->options.ablation.no_dsr);
+  EXPECT_TRUE(converted->options.ablation.no_sqa);
+  EXPECT_FALSE(converted->options.ablation.no_rckv);
+  EXPECT_EQ(converted->options.rag, (RagOptions{.chunk_tokens = 100,
+                                                .chunks = 7,
+                                                .split = RagSplit::kSentences,
+                                                .order = RagOrder::kScore,
+                                                .retriever = RagRetriever::kEmbeddings,
+                                                .history_tokens = 5000}));
 }
 
 TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
@@ -101,7 +117,17 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
        [](auto& r) { r.mutable_options()->set_half_life_tokens(kInfinity); }},
       {"options.half_life_tokens", [](auto& r) { r.mutable_options()->set_half_life_tokens(-1); }},
       {"options.replacement_noise",
-       [](auto& r) { r.mutable_options()->set_replacement_noise(1.5); }}};
+       [](auto& r) { r.mutable_options()->set_replacement_noise(1.5); }},
+      {"options.rag.chunk_tokens",
+       [](auto& r) { r.mutable_options()->mutable_rag()->set_chunk_tokens(-1); }},
+      {"options.rag.chunks",
+       [](auto& r) { r.mutable_options()->mutable_rag()->set_chunks(65537); }},
+      {"options.rag.order",
+       [](auto& r) {
+         r.mutable_options()->mutable_rag()->set_order(static_cast<v1::RagOrder>(3));
+       }},
+      {"options.rag.history_tokens",
+       [](auto& r) { r.mutable_options()->mutable_rag()->set_history_tokens(-1); }}};
   for (const auto& [field, change] : cases) {
     v1::CreateSessionRequest request;
     change(request);
@@ -329,6 +355,36 @@ TEST(ConvertTest, SessionToProto) {
   EXPECT_EQ(proto.backlog_tokens(), 2);
   EXPECT_EQ(proto.next_offset(), 3);
   EXPECT_EQ(proto.state_bytes(), 4);
+  EXPECT_FALSE(proto.options().has_ablation());
+  EXPECT_FALSE(proto.options().has_rag());
+}
+
+// What a session's options say in both directions.
+TEST(ConvertTest, AblationAndRagComeBack) {
+  SessionInfo session;
+  session.options.ablation = {.no_dsr = true, .no_rckv = true};
+  v1::CreateSessionRequest request;
+  *request.mutable_options() = ToProto(session).options();
+  const auto ablated = FromProto(request, "desk");
+  ASSERT_TRUE(ablated.ok()) << ablated.status();
+  EXPECT_TRUE(ablated->options.ablation.no_dsr);
+  EXPECT_FALSE(ablated->options.ablation.no_sqa);
+  EXPECT_TRUE(ablated->options.ablation.no_rckv);
+  for (const RagOptions& rag :
+       {RagOptions{.chunk_tokens = 5, .chunks = 6}, RagOptions{.chunk_tokens = 7,
+                                                    .chunks = 8,
+                                                    .split = RagSplit::kSentences,
+                                                    .order = RagOrder::kScore,
+                                                    .retriever = RagRetriever::kEmbeddings,
+                                                    .history_tokens = 9}}) {
+    session.options = {.strategy = Strategy::kRag};
+    session.options.rag = rag;
+    *request.mutable_options() = ToProto(session).options();
+    const auto converted = FromProto(request, "desk");
+    ASSERT_TRUE(converted.ok()) << converted.status();
+    EXPECT_EQ(converted->options.strategy, Strategy::kRag);
+    EXPECT_EQ(converted->options.rag, rag);
+  }
 }
 
 TEST(ConvertTest, ChunksMerge) {

@@ -83,7 +83,7 @@ TEST(FlagsTest, PublishedMethods) {
   EXPECT_EQ(engine.baselines.pyramid_budget_tokens, 128);
   EXPECT_EQ(engine.baselines.gca_read_chunks, 4);
   EXPECT_THAT(ErrorOf(ParseFlags({"--strategies=rasq,snap"}, {})),
-              HasSubstr("must be of rasq,window,full,razor,pyramid,gca, each once at most"));
+              HasSubstr("must be of rasq,window,full,rag,razor,pyramid,gca, each once at most"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--strategies=rasq,rasq"}, {})), HasSubstr("each once at most"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--strategies="}, {})), HasSubstr("must be of rasq"));
 }
@@ -187,8 +187,10 @@ TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
                            "--max-generations",
                            "--max-full-sessions",
                            "--full-context-tokens",
-                           "--strategies NAME,...  (default rasq,window,full)",
+                           "--strategies NAME,...  (default rasq,window,full,rag)",
                            "--baseline-state-bytes BYTES  (default 0)",
+                           "--max-history-sessions N  (default 16)",
+                           "--max-history-tokens TOKENS  (default 4194304)",
                            "--buffer-capacity-tokens",
                            "--entry-type auto|int8  (default auto)",
                            "--max-batch-tokens",
