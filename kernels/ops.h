@@ -139,7 +139,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 5;
+inline constexpr int kOpsVersion = 6;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";
