@@ -28,10 +28,12 @@ class WeightedMean : public torch::autograd::Function<WeightedMean> {
       rows(each).copy_(-gradient.gather(1, wanted).squeeze(1).clamp_min(1e-30).log());
       rows(right).copy_(logits.argmax(-1) == rows(target));
       gradient.scatter_add_(1, wanted, torch::full(wanted.sizes(), -1.0, floats));
-      gradient.mul_(rows(share).unsqueeze(1));
       gradient = gradient.to(hidden.scalar_type());
-      rows(hidden_gradient).copy_(torch::matmul(gradient, matrix));
-      head_gradient.add_(torch::matmul(gradient.t(), rows(hidden)));
+      // Weighted where a row is narrow.
+      const Tensor own = rows(share).unsqueeze(1);
+      rows(hidden_gradient).copy_(torch::matmul(gradient, matrix) * own);
+      head_gradient.add_(
+          torch::matmul(gradient.t(), (rows(hidden) * own).to(gradient.scalar_type())));
     }
     context->save_for_backward({hidden_gradient, head_gradient});
     context->mark_non_differentiable({each, right});

@@ -11,6 +11,7 @@
 #include "engine/budget_factors.h"
 #include "engine/dummy_weights.h"
 #include "kernels/base/status.h"
+#include "train/gated_silu.h"
 
 namespace rasq::train {
 namespace {
@@ -25,15 +26,33 @@ Tensor Unit(const Tensor& x) {
   return (wide / wide.norm(2, -1, true).clamp_min(1e-12)).to(x.scalar_type());
 }
 
-// P^+ P of each of [matrices, rows, columns]: [matrices, columns, columns]. Solved on the
-// processor: the matrices are few and small, and libtorch's batched solver for GPUs (MAGMA) is not
-// safe where several devices have a thread each.
-Tensor RoundTrips(const Tensor& device_down) {
-  const Tensor down = device_down.to(torch::kCPU);
-  const Tensor gram = torch::matmul(down, down.transpose(1, 2));
-  const Tensor solved = std::get<0>(at::linalg_solve_ex(gram, down));
-  return torch::matmul(down.transpose(1, 2), solved).to(device_down.device());
-}
+// P^+ P of each P of [matrices, rows, columns], the projection on its rows: [matrices, columns,
+// columns]. With P P^T = L L^T it is Y^T Y of Y = L^-1 P. For its gradient G it is
+//   dM = (I - M) dP^T (P^+)^T + its transpose, so P's is (P^+)^T (G + G^T) (I - M),
+// products alone. Of libtorch's batched solvers for GPUs, those of Cholesky factors and of
+// triangles are NVIDIA's; the one for any matrix (MAGMA's) is not safe with a thread for each
+// device.
+class RowProjection : public torch::autograd::Function<RowProjection> {
+ public:
+  static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& down) {
+    const Tensor gram = torch::matmul(down, down.transpose(1, 2));
+    const Tensor lower = std::get<0>(at::linalg_cholesky_ex(gram));
+    const Tensor rows = at::linalg_solve_triangular(lower, down, /*upper=*/false);
+    const Tensor projection = torch::matmul(rows.transpose(1, 2), rows);
+    const Tensor inverse_transposed =
+        at::linalg_solve_triangular(lower.transpose(1, 2), rows, /*upper=*/true);
+    context->save_for_backward({projection, inverse_transposed});
+    return projection;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &projection = saved[0], &inverse_transposed = saved[1], &given = gradients[0];
+    const Tensor ahead = torch::matmul(inverse_transposed, given + given.transpose(1, 2));
+    return {ahead - torch::matmul(ahead, projection)};
+  }
+};
 
 // The round trip of every kv head of x [streams, tokens, kv_heads, head_dim]. One product with the
 // matrices on a diagonal: heads are few, and no rows are moved.
@@ -56,7 +75,7 @@ std::vector<RoundTrip> MakeRoundTrips(const std::vector<Tensor>& down) {
   std::vector<RoundTrip> result;
   if (down.empty()) return result;
   const int64_t kv_heads = down.front().size(0);
-  const Tensor all = RoundTrips(torch::cat(down));
+  const Tensor all = RowProjection::apply(torch::cat(down));
   for (size_t i = 0; i < down.size(); ++i) {
     const Tensor own = all.narrow(0, static_cast<int64_t>(i) * kv_heads, kv_heads);
     result.push_back({torch::block_diag(own.unbind(0))});
@@ -192,9 +211,9 @@ Heads Decoder::Project(int64_t layer, const Tensor& h, const Angles& angles,
 Tensor Decoder::Finish(int64_t layer, const Tensor& x, const Tensor& attended) const {
   const Tensor y = x + Linear(attended.flatten(2), Of(layer, "self_attn.o_proj.weight"));
   const Tensor h = Norm(y, Of(layer, "post_attention_layernorm.weight"));
-  const Tensor gate = torch::silu(Linear(h, Of(layer, "mlp.gate_proj.weight")));
-  return y + Linear(gate * Linear(h, Of(layer, "mlp.up_proj.weight")),
-                    Of(layer, "mlp.down_proj.weight"));
+  const Tensor gate_up =
+      Linear(h, torch::cat({Of(layer, "mlp.gate_proj.weight"), Of(layer, "mlp.up_proj.weight")}));
+  return y + Linear(GatedSilu(gate_up), Of(layer, "mlp.down_proj.weight"));
 }
 
 ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& options) const {
@@ -204,7 +223,7 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
                              .sinks = memory_.sinks,
                              .budget = *std::max_element(budgets.begin(), budgets.end()),
                              .span = memory_.max_budget};
-  const SegmentPlan plan(tokens.size(1), shape, InvFreq());
+  const SegmentPlan plan(tokens.size(0), tokens.size(1), shape, InvFreq());
 
   std::vector<Tensor> down;
   for (int64_t l = memory_.retrieval_layers.front(); l < model_.num_layers; ++l) {

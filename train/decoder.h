@@ -30,7 +30,8 @@ struct ForwardOptions {
   torch::ScalarType compute = torch::kFloat32;  // of activations; parameters are cast to it
   int64_t capacity = 0;  // L: entries that survive, the best-gated ones; 0: all
   bool compression_loss = false;
-  RetrievalProbe probe;  // what to look into, and how to select there
+  bool full_attention = false;  // the decoder alone, without its memory
+  RetrievalProbe probe;         // what to look into, and how to select there
 };
 
 struct ForwardResult {

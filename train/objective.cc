@@ -84,7 +84,7 @@ Objective ComputeObjective(const Decoder& decoder, const Batch& batch, const Pha
     options.probe.evidence = batch.evidence;
   }
   ForwardResult forward;
-  if (phase.full_attention) {
+  if (options.full_attention) {
     forward.hidden = decoder.ForwardFull(batch.tokens, options.compute);
   } else {
     forward = decoder.Forward(batch.tokens, options);
@@ -96,23 +96,30 @@ Objective ComputeObjective(const Decoder& decoder, const Batch& batch, const Pha
              : CrossEntropy(hidden, decoder.head(), target, weight);
   Objective result;
   result.total = phase.loss.task * losses.mean;
-  result.terms["task"] = losses.mean.detach();
-  if (batch.num_rows() > 0) {
-    const auto over_answers = [&](const Tensor& values) {
-      return MeanOverAnswers(batch, values.view(batch.tokens.sizes()));
-    };
-    result.answer_log_probability = -over_answers(losses.each);
-    result.answer_right = over_answers(losses.right.to(torch::kFloat32)) > 0.999;
+  const auto over_answers = [&](const Tensor& values) {
+    return MeanOverAnswers(batch, values.view(batch.tokens.sizes()));
+  };
+  const bool asks = batch.num_rows() > 0;
+  Tensor right;
+  if (asks) right = over_answers(losses.right.to(torch::kFloat32)) > 0.999;
+  if (options.full_attention) {
+    result.terms["full_task"] = losses.mean.detach();
+    if (asks) result.terms["full_right"] = right.to(torch::kFloat32).mean();
+    return result;
   }
-  if (phase.full_attention) return result;
+  result.terms["task"] = losses.mean.detach();
+  if (asks) {
+    result.answer_log_probability = -over_answers(losses.each);
+    result.answer_right = right;
+  }
   if (taught) {
     AddLesson(forward, lesson, phase, options.probe, result);
-  } else if (batch.num_rows() > 0) {
+  } else if (asks) {
     AddRetrievals(forward, batch, phase, options.probe, result);
   }
   const Tensor gate = forward.log_gate.exp().mean();
   result.total = result.total + phase.loss.gate * gate;
-  if (batch.num_rows() > 0) {
+  if (asks) {
     const Tensor kept = MeanWhere(forward.log_gate.index_select(0, batch.stream), batch.evidence);
     result.total = result.total - phase.loss.keep * kept;
     result.terms["keep"] = -kept.detach();

@@ -16,10 +16,11 @@ struct Objective {
   Tensor total;  // carries the gradient; without the policy's term
   // Scalars on the device, without gradient, by name: "task", "retrieval", "recall", "alive",
   // "gate", "keep", "budget", "compression"; with a teacher "attention_read" in place of "recall"
-  // and "alive", and "task" and "retrieval" are divergences from it.
+  // and "alive", and "task" and "retrieval" are divergences from it. Under full attention only
+  // "full_task" and "full_right", the share of answers that are right.
   std::map<std::string, Tensor> terms;
 
-  // Of the batch's answers; undefined if there are none.
+  // Of the batch's answers; undefined if there are none, or under full attention.
   Tensor answer_log_probability;  // float [rows]: mean over an answer's tokens
   Tensor answer_right;            // bool [rows]: all its tokens are the likeliest
   // If the probe explored.

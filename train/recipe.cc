@@ -51,7 +51,7 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
   phase.stream_tokens = fields.Int("stream_tokens", 1, 1 << 24);
   phase.streams = fields.Int("streams", 1, 1 << 20);
   phase.accumulate = fields.Int("accumulate", 1, 1 << 20, phase.accumulate);
-  phase.full_attention = fields.Bool("full_attention", false);
+  phase.full_attention_share = fields.Number("full_attention_share", 0, 1, 0);
   phase.trains = Choice<Trains>(
       fields, "trains",
       {{"all", Trains::kAll}, {"adapter", Trains::kAdapter}, {"decoder", Trains::kDecoder}}, "all");
@@ -65,8 +65,9 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
                                        {"ppo", PolicyMethod::kPpo}},
                                       "none");
   if (phase.teacher != Teacher::kNone &&
-      (phase.full_attention || phase.policy != PolicyMethod::kNone)) {
-    fields.Bad("teacher", Json("full_attention"), "none where there is a policy or full_attention");
+      (phase.full_attention_share > 0 || phase.policy != PolicyMethod::kNone)) {
+    fields.Bad("teacher", Json("full_attention"),
+               "none where there is a policy or a full_attention_share");
   }
   phase.temperature = fields.Number("temperature", 1e-3, 100, phase.temperature);
   phase.ppo_epochs = fields.Int("ppo_epochs", 1, 100, phase.ppo_epochs);

@@ -38,7 +38,9 @@ struct Phase {
   int64_t streams = 0;                    // of a batch, of one replica
   int64_t accumulate = 1;                 // batches to a step
   std::vector<int64_t> capacities = {0};  // one is drawn for each step; 0: unbounded
-  bool full_attention = false;            // the decoder alone, without its memory
+  // Share of the steps in which the decoder reads everything, without its memory: what it reads
+  // under strategies that keep every key.
+  double full_attention_share = 0;
   Trains trains = Trains::kAll;
   Teacher teacher = Teacher::kNone;
   int64_t teacher_segments = 4;  // of each stream, into whose retrieval the teacher looks

@@ -3,8 +3,6 @@
 #include <cmath>
 #include <vector>
 
-#include "train/join_keys.h"
-
 namespace rasq::train {
 namespace {
 
@@ -43,6 +41,40 @@ Tensor Entries(const Tensor& x, const Tensor& position) {
       .view({streams, position.size(1), position.size(2), x.size(2), x.size(3)});
 }
 
+// Sinks have no biases but whether they are there.
+Tensor SinkDims(const SegmentPlan& plan, int64_t streams, torch::ScalarType type) {
+  const Tensor dead = plan.sink_dead.to(type) * kDead;
+  std::vector<Tensor> columns(kBiasDims, torch::zeros_like(dead));
+  columns[kIsDead] = dead;
+  return torch::stack(columns, -1).unsqueeze(0).expand({streams, -1, -1, -1});
+}
+
+// What AttendInParts does, with all of a segment's keys side by side.
+Tensor AttendJoined(const SegmentKeys& keys, const Windows& windows) {
+  const int64_t streams = keys.key.size(0), tokens = keys.key.size(1);
+  const int64_t segments = tokens / windows.segment, head_dim = keys.key.size(3);
+  const auto options = windows.ends.options().dtype(torch::kInt64);
+  const Tensor position =
+      (torch::arange(segments, options) * windows.segment - windows.window).unsqueeze(1) +
+      torch::arange(windows.window + windows.segment, options);  // [segments, window + segment]
+  const auto near = [&](const Tensor& x) {
+    return x.index_select(1, position.clamp_min(0).flatten())
+        .view({streams, segments, position.size(1), x.size(2), head_dim});
+  };
+  const Tensor near_key = near(keys.key);
+  std::vector<int64_t> sizes = near_key.sizes().vec();
+  sizes.back() = kBiasDims;
+  Tensor bias = torch::zeros(sizes, near_key.options());
+  bias.select(-1, kIsDead).masked_fill_((position < 0).unsqueeze(-1), kDead);
+  const Tensor key = torch::cat({keys.memory_key, torch::cat({near_key, bias}, -1)}, 2);
+  const Tensor value = torch::cat({keys.memory_value, near(keys.value)}, 2);
+  const Tensor query = keys.query.reshape(
+      {streams * segments, windows.segment, keys.query.size(2), keys.query.size(3)});
+  return CausalAttention(query, key.flatten(0, 1), value.flatten(0, 1),
+                         1 / std::sqrt(static_cast<double>(head_dim)))
+      .reshape({streams, tokens, keys.query.size(2), head_dim});
+}
+
 }  // namespace
 
 Tensor QueryBias(const MemoryKeys& memory, int64_t heads, int64_t head_dim,
@@ -58,8 +90,11 @@ Tensor QueryBias(const MemoryKeys& memory, int64_t heads, int64_t head_dim,
   return torch::stack(columns, -1) * std::sqrt(static_cast<double>(head_dim));
 }
 
-SegmentPlan::SegmentPlan(int64_t tokens, const RetrievalShape& given, const Tensor& inv_freq)
-    : shape(given), segments(tokens / given.segment) {
+SegmentPlan::SegmentPlan(int64_t streams, int64_t tokens, const RetrievalShape& given,
+                         const Tensor& inv_freq)
+    : shape(given),
+      segments(tokens / given.segment),
+      windows(MakeWindows(streams, segments, given.segment, given.window, inv_freq.device())) {
   const auto options = inv_freq.options().dtype(torch::kInt64);
   const Tensor start = torch::arange(segments, options) * shape.segment;
   const Tensor memory_position = start - shape.window - 1;
@@ -68,42 +103,34 @@ SegmentPlan::SegmentPlan(int64_t tokens, const RetrievalShape& given, const Tens
   sink = AnglesAt((start - shape.window - shape.span - shape.sinks).unsqueeze(1) + sinks, inv_freq);
   memory = AnglesAt(memory_position.unsqueeze(1), inv_freq);
   sink_dead = sinks.unsqueeze(0) > memory_position.unsqueeze(1);
-  window_dead =
-      (start - shape.window).unsqueeze(1) + torch::arange(shape.window + shape.segment, options) <
-      0;
 }
 
 Tensor SegmentAttention(const Heads& heads, const MemoryKeys& memory, const SegmentPlan& plan) {
   const RetrievalShape& shape = plan.shape;
-  const int64_t streams = heads.key.size(0), tokens = heads.key.size(1);
-  const int64_t kv_heads = heads.key.size(2), head_dim = heads.key.size(3);
-  const std::vector<int64_t> sink_sizes = {streams, plan.segments, shape.sinks, kv_heads, head_dim};
+  const int64_t streams = heads.key.size(0), kv_heads = heads.key.size(2);
+  const int64_t head_dim = heads.key.size(3);
   const auto sinks = [&](const Tensor& x) {
-    return x.narrow(1, 0, shape.sinks).unsqueeze(1).expand(sink_sizes);
+    return x.narrow(1, 0, shape.sinks)
+        .unsqueeze(1)
+        .expand({streams, plan.segments, shape.sinks, kv_heads, head_dim});
   };
-  const Tensor none =
-      torch::empty({streams, plan.segments, 0, kv_heads, head_dim}, heads.key.options());
-  JoinedParts keys{.token = heads.key,
-                   .sink = Rotate(sinks(heads.plain_key), plan.sink),
-                   .entry = none,
-                   .dead_sink = plan.sink_dead,
-                   .dead_window = plan.window_dead};
-  JoinedParts values{.token = heads.value, .sink = sinks(heads.value), .entry = none};
+  std::vector<Tensor> keys = {Rotate(sinks(heads.plain_key), plan.sink)};
+  std::vector<Tensor> values = {sinks(heads.value)};
+  std::vector<Tensor> biases = {SinkDims(plan, streams, heads.key.scalar_type())};
   if (memory.retrieval != nullptr) {
     const Retrieval& retrieval = *memory.retrieval;
-    keys.entry = Rotate(Entries(memory.key, retrieval.position), plan.memory);
-    keys.entry_bias = EntryDims(retrieval, heads.key.scalar_type());
-    values.entry = Entries(memory.value, retrieval.position);
+    keys.push_back(Rotate(Entries(memory.key, retrieval.position), plan.memory));
+    values.push_back(Entries(memory.value, retrieval.position));
+    biases.push_back(EntryDims(retrieval, heads.key.scalar_type()));
   }
-  const auto join = [&](const JoinedParts& parts) {
-    return JoinKeys(parts, shape, kBiasDims, kIsDead).flatten(0, 1);
-  };
-  const Tensor query = heads.query.view(
-      {streams * plan.segments, shape.segment, heads.query.size(2), head_dim + kBiasDims});
-  return CausalAttention(query, join(keys), join(values),
-                         1 / std::sqrt(static_cast<double>(head_dim)))
-      .narrow(-1, 0, head_dim)
-      .reshape({streams, tokens, heads.query.size(2), head_dim});
+  const Tensor bias = torch::cat(biases, 2).unsqueeze(3).expand({-1, -1, -1, kv_heads, -1});
+  const SegmentKeys all{.query = heads.query,
+                        .key = heads.key,
+                        .value = heads.value,
+                        .memory_key = torch::cat({torch::cat(keys, 2), bias}, -1),
+                        .memory_value = torch::cat(values, 2)};
+  return CanAttendInParts(heads.query) ? AttendInParts(all, plan.windows)
+                                       : AttendJoined(all, plan.windows);
 }
 
 Tensor CausalAttention(const Tensor& query, const Tensor& key, const Tensor& value, double scale) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "train/attention_parts.h"
 #include "train/project_heads.h"
 #include "train/retrieval.h"
 #include "train/torch.h"
@@ -19,15 +20,15 @@ inline constexpr int64_t kBiasDims = 8;
 
 // Of all segments, what depends on positions alone.
 struct SegmentPlan {
-  SegmentPlan(int64_t tokens, const RetrievalShape& shape, const Tensor& inv_freq);
+  SegmentPlan(int64_t streams, int64_t tokens, const RetrievalShape& shape, const Tensor& inv_freq);
 
   RetrievalShape shape;
   int64_t segments;
-  Angles token;        // [tokens]
-  Angles sink;         // [segments, sinks]: where each segment sees them
-  Angles memory;       // [segments, 1]: where it sees all entries
-  Tensor sink_dead;    // bool [segments, sinks]: not yet out of the window
-  Tensor window_dead;  // bool [segments, window + segment]: before the stream
+  Angles token;      // [tokens]
+  Angles sink;       // [segments, sinks]: where each segment sees them
+  Angles memory;     // [segments, 1]: where it sees all entries
+  Tensor sink_dead;  // bool [segments, sinks]: not yet out of the window
+  Windows windows;
 };
 
 struct MemoryKeys {

@@ -89,6 +89,7 @@ class ReplicaTrainer {
   void PlayAndLearn(const Phase& phase, const Batch& batch);
   Objective Compute(const Phase& phase, const Batch& batch, const RetrievalProbe& probe);
   uint64_t Draw(uint64_t kind, int64_t part) const;
+  bool DrawFullAttention(const Phase& phase) const;
   RetrievalProbe Explore(const Phase& phase, const Batch& batch, int64_t part) const;
   Tensor Advantage(const Phase& phase, const Batch& batch, const Objective& objective);
   void Update();
@@ -144,13 +145,15 @@ void ReplicaTrainer::RunPhase(const Phase& phase, const StreamSource& source, in
 }
 
 void ReplicaTrainer::Step(const Phase& phase, BatchLoader& loader) {
+  const bool full_attention = DrawFullAttention(phase);
   for (int64_t part = 0; part < phase.accumulate; ++part) {
     const Batch batch = MakeBatch(loader.Next(), device_);
-    if (phase.policy == PolicyMethod::kPpo && batch.num_rows() > 0) {
+    const bool plays = !full_attention && batch.num_rows() > 0;
+    if (plays && phase.policy == PolicyMethod::kPpo) {
       PlayAndLearn(phase, batch);
       return;
     }
-    const bool explores = phase.policy == PolicyMethod::kReinforce && batch.num_rows() > 0;
+    const bool explores = plays && phase.policy == PolicyMethod::kReinforce;
     RetrievalProbe probe;
     if (explores) probe = Explore(phase, batch, part);
     if (phase.teacher != Teacher::kNone) {
@@ -201,6 +204,7 @@ Objective ReplicaTrainer::Compute(const Phase& phase, const Batch& batch,
   ForwardOptions options{.compute = shared_.options.compute,
                          .capacity = phase.capacities[draw % phase.capacities.size()],
                          .compression_loss = phase.loss.compression > 0,
+                         .full_attention = DrawFullAttention(phase),
                          .probe = probe};
   return ComputeObjective(decoder_, batch, phase, options);
 }
@@ -209,6 +213,12 @@ Objective ReplicaTrainer::Compute(const Phase& phase, const Batch& batch,
 uint64_t ReplicaTrainer::Draw(uint64_t kind, int64_t part) const {
   return Mix(shared_.recipe.seed + kind, progress_.steps,
              static_cast<uint64_t>(part * num_replicas() + rank_));
+}
+
+// The same for all replicas and parts of a step.
+bool ReplicaTrainer::DrawFullAttention(const Phase& phase) const {
+  return tasks::Random(Mix(shared_.recipe.seed + 5, progress_.steps, 1))
+      .Chance(phase.full_attention_share);
 }
 
 RetrievalProbe ReplicaTrainer::Explore(const Phase& phase, const Batch& batch, int64_t part) const {
@@ -303,6 +313,8 @@ absl::StatusOr<Progress> Train(const TrainerOptions& options, const Recipe& reci
     RASQ_ASSIGN_OR_RETURN(StreamSource source, streams(phase));
     shared.sources.push_back(std::move(source));
   }
+  // libtorch loads its linear algebra when it is first needed, and not safely from several threads.
+  (void)torch::linalg_cholesky(torch::eye(2, options.devices.front()));
   RASQ_ASSIGN_OR_RETURN(auto replicas, JoinReplicas(options.devices));
   std::vector<std::thread> threads;
   for (size_t i = 0; i < replicas.size(); ++i) {

@@ -191,7 +191,7 @@ TEST(DistillationTest, RecipesAreChecked) {
   EXPECT_EQ(good->phases[0].teacher_segments, 3);
   for (const char* fields :
        {R"("teacher": "oracle")", R"("teacher": "full_attention", "policy": "ppo")",
-        R"("teacher": "full_attention", "full_attention": true)"}) {
+        R"("teacher": "full_attention", "full_attention_share": 0.5)"}) {
     EXPECT_THAT(std::string(parse(fields).status().message()), HasSubstr("teacher")) << fields;
   }
   Recipe recipe;
