@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -92,7 +93,8 @@ absl::Status AppendStream::Synchronise() {
                                                " attempts, session_id=", session_id_));
   }
   if (attempts_ > 0) {
-    const absl::Duration backoff = options_.first_backoff * (1 << std::min(attempts_ - 1, 10));
+    const absl::Duration backoff =
+        std::max(options_.first_backoff, asked_backoff_) * (1 << std::min(attempts_ - 1, 10));
     Cancellation nobody;  // waits for `backoff` where the client has none
     if ((cancellation != nullptr ? cancellation : &nobody)->WaitFor(backoff)) {
       return absl::CancelledError("AppendStream: cancelled");
@@ -158,6 +160,14 @@ absl::Status AppendStream::Disconnect() {
   absl::Status status = FromGrpc(connection_->stream->Finish());
   if (connection_->progressed) attempts_ = 0;
   connection_.reset();
+  // A server without room says when to come back.
+  const std::optional<absl::Duration> delay =
+      absl::IsResourceExhausted(status) ? RetryDelay(status) : std::nullopt;
+  asked_backoff_ = delay.value_or(absl::ZeroDuration());
+  if (delay.has_value()) {
+    attempts_ = std::max(attempts_, 1);
+    return attempts_ < options_.max_attempts ? absl::OkStatus() : status;
+  }
   // A server that drains ends the stream well. A position learnt while the broken connection's
   // last messages were still on their way is out of range by the time the next one uses it.
   const bool again =

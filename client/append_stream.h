@@ -1,5 +1,6 @@
 // Sends text into one session in pieces, each with its offset, and resumes after a broken
-// connection from where the server says it stands: no byte is lost or doubled.
+// connection, or when the server has no room, from where the server says it stands: no byte is lost
+// or doubled.
 //
 // The session's text is one long byte string; an offset counts its bytes from the session's first.
 // Offsets leave room for one writer a session: a second one ends this stream with kOutOfRange or
@@ -97,9 +98,10 @@ class AppendStream {
   bool started_ = false;       // the session's first position is known
   bool synchronised_ = false;  // its position is known, for the connection to come
   int connections_ = 0;
-  int64_t end_offset_ = 0;   // past the last byte handed over
-  int64_t sent_offset_ = 0;  // past the last byte sent on this connection
-  int attempts_ = 0;         // in a row that got no byte across
+  int64_t end_offset_ = 0;        // past the last byte handed over
+  int64_t sent_offset_ = 0;       // past the last byte sent on this connection
+  int attempts_ = 0;              // in a row that got no byte across
+  absl::Duration asked_backoff_;  // the server's, after the last connection's end
 
   mutable std::mutex mu_;
   std::deque<Piece> pieces_;  // guarded by mu_: handed over, not acknowledged

@@ -131,6 +131,26 @@ TEST_F(AppendStreamTest, OtherErrorsEndIt) {
   EXPECT_EQ(service_.streams(), 1);
 }
 
+TEST_F(AppendStreamTest, WaitsForAServerWithoutRoom) {
+  constexpr int kMillisecond = 1'000'000;
+  const StreamPlan full{.end = grpc::StatusCode::RESOURCE_EXHAUSTED,
+                        .retry_nanos = 20 * kMillisecond};
+  StreamPlan late = full;
+  late.good_messages = 3;
+  service_.plans_ = {full, late, full, full};
+  Start();
+  const absl::Time begin = absl::Now();
+  const auto progress = Send(Stream().get(), Letters(100));
+  ASSERT_TRUE(progress.ok()) << progress.status();
+  EXPECT_EQ(service_.text(), Letters(100));
+  // After the first end, then again after those behind the bytes that came across.
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(20 + 20 + 40 + 80));
+
+  service_.plans_.assign(20, full);
+  const auto never = Send(Stream().get(), Letters(100));
+  EXPECT_TRUE(absl::IsResourceExhausted(never.status())) << never.status();
+}
+
 TEST_F(AppendStreamTest, AServerThatForgotIsDataLoss) {
   service_.plans_ = {{.good_messages = 3}};
   service_.next_offsets_ = {0, 10};

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "rasq/v1/session.grpc.pb.h"
 
 namespace rasq::client {
@@ -19,7 +21,18 @@ struct StreamPlan {
   bool take_last = false;     // the message after them is taken, but its ack is lost
   bool drain = false;         // the end is an ack with `draining`, and an orderly end
   grpc::StatusCode end = grpc::StatusCode::UNAVAILABLE;
+  int retry_nanos = 0;  // of the end's RetryInfo; 0: it has none
 };
+
+inline std::string RetryDetails(const StreamPlan& plan) {
+  if (plan.retry_nanos == 0) return "";
+  google::rpc::RetryInfo info;
+  info.mutable_retry_delay()->set_nanos(plan.retry_nanos);
+  google::rpc::Status status;
+  status.set_code(plan.end);
+  status.add_details()->PackFrom(info);
+  return status.SerializeAsString();
+}
 
 class FakeSessionService : public v1::SessionService::Service {
  public:
@@ -84,7 +97,7 @@ class FakeSessionService : public v1::SessionService::Service {
     }
     if (silent_ && !context->IsCancelled())
       return {grpc::StatusCode::INTERNAL, "never acknowledged"};
-    if (planned && !plan.drain) return {plan.end, "broken by plan"};
+    if (planned && !plan.drain) return {plan.end, "broken by plan", RetryDetails(plan)};
     if (unacknowledged > 0) {
       const std::lock_guard<std::mutex> lock(mu_);
       v1::StreamAppendResponse ack;

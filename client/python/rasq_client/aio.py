@@ -175,9 +175,11 @@ class AsyncAppendStream:
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             await call.done_writing()
         await reader
-        code = await call.code()
-        if not self._pieces.survives(code, self._connections):
-            raise RasqError(code, await call.details(), await call.trailing_metadata() or ())
+        end = RasqError(
+            await call.code(), await call.details() or "", await call.trailing_metadata() or ()
+        )
+        if not self._pieces.survives(end, self._connections):
+            raise end
 
 
 class AsyncClient:

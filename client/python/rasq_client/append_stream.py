@@ -180,5 +180,6 @@ class AppendStream:
         connection, self._connection = self._connection, None
         assert connection is not None
         connection.close()
-        if not self._pieces.survives(connection.call.code(), self._connections):
-            raise error_of(connection.call)
+        end = error_of(connection.call)
+        if not self._pieces.survives(end, self._connections):
+            raise end

@@ -50,6 +50,7 @@ class Pieces:
         self.started = False
         self.draining = False  # the server asks for another connection
         self.absorbed = True  # all that this connection has sent is in the session's state
+        self._asked_backoff = 0.0  # seconds, by a server that had no room
         self._session_id = session_id
         self._limits = limits
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
@@ -116,7 +117,8 @@ class Pieces:
         self.attempts += 1
         if self.attempts == 1:
             return 0.0
-        return self._limits.first_backoff * (1 << min(self.attempts - 2, 10))
+        least = max(self._limits.first_backoff, self._asked_backoff)
+        return least * (1 << min(self.attempts - 2, 10))
 
     def may_reconnect(self, code: grpc.StatusCode) -> bool:
         """Whether to ask again where the session stands; the first question must succeed."""
@@ -170,12 +172,17 @@ class Pieces:
         self.progress.acknowledged_bytes = next_offset - self._first_offset
         self.progress.appended_tokens = max(0, context_tokens - self._first_tokens)
 
-    def survives(self, code: grpc.StatusCode, connections: int) -> bool:
-        """Whether another connection may go on after one that ended so.
+    def survives(self, end: RasqError, connections: int) -> bool:
+        """Whether another connection may go on after one that ended so, which may be well.
 
-        A server that drains ends the stream well. A position learnt while a broken connection's last
-        messages were still on their way is out of range by the time the next one uses it.
+        A server that drains ends the stream well. One without room says when to come back. A
+        position learnt while a broken connection's last messages were still on their way is out of
+        range by the time the next one uses it.
         """
+        code, self._asked_backoff = end.code, 0.0
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED and end.retry_after is not None:
+            self._asked_backoff = end.retry_after
+            return self.attempts < self._limits.max_attempts
         return code in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE) or (
             code == grpc.StatusCode.OUT_OF_RANGE and connections > 1
         )

@@ -92,6 +92,17 @@ class OffsetsTest(unittest.TestCase):
         self.pieces.acknowledge(102, 40)
         self.assertEqual(self.pieces.backoff(), 0.1)
 
+    def test_a_server_without_room_says_when_to_come_back(self):
+        full = RasqError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        self.assertEqual(self.pieces.backoff(), 0.0)
+        self.assertFalse(self.pieces.survives(full, 1))
+        full.retry_after = 1.5
+        self.assertTrue(self.pieces.survives(full, 1))
+        self.assertEqual(self.pieces.backoff(), 1.5)
+        self.assertTrue(self.pieces.survives(full, 2))
+        self.assertEqual(self.pieces.backoff(), 3.0)
+        self.assertFalse(self.pieces.survives(full, 3))
+
 
 if __name__ == "__main__":
     unittest.main()
