@@ -19,8 +19,19 @@ absl::Status WriteTextFile(const std::string& path, const std::string& text) {
   return file ? absl::OkStatus() : absl::ErrnoToStatus(errno, path);
 }
 
-absl::Status Report(const Arguments& files, const std::string& folder,
-                    const std::string& results_md, bool no_pictures) {
+struct ReportFlags {
+  std::string folder = "report", results_md, preface;
+  bool no_pictures = false;
+};
+
+absl::Status Report(const Arguments& files, const ReportFlags& flags) {
+  const std::string& folder = flags.folder;
+  std::string preface;
+  if (!flags.preface.empty()) {
+    absl::StatusOr<std::string> text = ReadTextFile(flags.preface);
+    if (!text.ok()) return text.status();
+    preface = *std::move(text);
+  }
   std::vector<NamedResults> all;
   for (const std::string& path : files) {
     const absl::StatusOr<std::string> text = ReadTextFile(path);
@@ -35,15 +46,15 @@ absl::Status Report(const Arguments& files, const std::string& folder,
   if (error) return absl::InternalError(absl::StrCat(folder, ": ", error.message()));
 
   const std::vector<Table> tables = MakeTables(all);
-  const std::vector<Plot> plots = no_pictures ? std::vector<Plot>() : MakePlots(all);
+  const std::vector<Plot> plots = flags.no_pictures ? std::vector<Plot>() : MakePlots(all);
   absl::Status status =
-      WriteTextFile(absl::StrCat(folder, "/report.md"), MakeMarkdown(all, tables, plots));
+      WriteTextFile(absl::StrCat(folder, "/report.md"), MakeMarkdown(preface, all, tables, plots));
   for (const Table& table : tables) {
     if (!status.ok()) return status;
     status = WriteTextFile(absl::StrCat(folder, "/", table.name, ".csv"), ToCsv(table));
   }
-  if (status.ok() && !results_md.empty()) {
-    status = WriteTextFile(results_md, MakeMarkdown(all, tables, /*plots=*/{}));
+  if (status.ok() && !flags.results_md.empty()) {
+    status = WriteTextFile(flags.results_md, MakeMarkdown(preface, all, tables, /*plots=*/{}));
   }
   for (const Plot& plot : plots) {
     if (!status.ok()) return status;
@@ -56,16 +67,16 @@ absl::Status Report(const Arguments& files, const std::string& folder,
 }  // namespace
 
 absl::Status RunReport(Context& context, const Arguments& arguments) {
-  std::string folder = "report";
-  std::string results_md;
-  bool no_pictures = false;
+  ReportFlags values;
   FlagSet flags(
       "report FILE...",
       "Makes tables and pictures of results that `rasq eval` wrote: report.md, a CSV file a\n"
       "table, and SVG and PNG pictures by gnuplot. Several files are set side by side.");
-  flags.Add("to", 't', &folder, "FOLDER to write into (default: report)");
-  flags.Add("results-md", 0, &results_md, "FILE to write the tables to as well, for a repository");
-  flags.Add("no-pictures", 0, &no_pictures, "tables alone: gnuplot is not needed");
+  flags.Add("to", 't', &values.folder, "FOLDER to write into (default: report)");
+  flags.Add("results-md", 0, &values.results_md,
+            "FILE to write the tables to as well, for a repository");
+  flags.Add("preface", 0, &values.preface, "FILE of Markdown to put under the title");
+  flags.Add("no-pictures", 0, &values.no_pictures, "tables alone: gnuplot is not needed");
   AddGlobalFlags(&context, &flags);
   const absl::StatusOr<Arguments> operands = flags.Parse(arguments);
   if (!operands.ok()) return operands.status();
@@ -74,7 +85,7 @@ absl::Status RunReport(Context& context, const Arguments& arguments) {
     return absl::OkStatus();
   }
   if (operands->empty()) return UsageError("report wants a FILE of results");
-  return Report(*operands, folder, results_md, no_pictures);
+  return Report(*operands, values);
 }
 
 }  // namespace rasq::client

@@ -89,7 +89,7 @@ std::string GnuplotScript(const Plot& plot) {
       "set key outside right top Left reverse noenhanced\n",
       "set grid linetype 1 linewidth 1 linecolor rgb \"#CCCCCC\"\n",
       plot.percent ? "set yrange [0:105]\nset ytics 20\n"
-      : plot.log_y ? "set logscale y 10\nset format y \"%g\"\n"
+      : plot.log_y ? "set logscale y 10\nset format y \"%.0s%c\"\n"
                    : "set yrange [0:]\nset format y \"%.1s%c\"\n");
   for (const auto& [terminal, ending] :
        {std::pair("svg size 900,520 dynamic background rgb \"white\" font \"sans,14\"", "svg"),

@@ -49,9 +49,10 @@ std::string DescribeRuns(const NamedResults& named) {
 
 }  // namespace
 
-std::string MakeMarkdown(const std::vector<NamedResults>& all, const std::vector<Table>& tables,
-                         const std::vector<Plot>& plots) {
+std::string MakeMarkdown(const std::string& preface, const std::vector<NamedResults>& all,
+                         const std::vector<Table>& tables, const std::vector<Plot>& plots) {
   std::string text = "# Evaluation\n\n";
+  if (!preface.empty()) absl::StrAppend(&text, preface, "\n");
   for (const NamedResults& named : all) absl::StrAppend(&text, DescribeRuns(named));
   for (const Table& table : tables) absl::StrAppend(&text, "\n", ToMarkdown(table));
   for (const Plot& plot : plots) {

@@ -22,8 +22,9 @@ std::vector<Table> MakeTables(const std::vector<NamedResults>& all);
 // Pictures without at least two points in a curve are left out.
 std::vector<Plot> MakePlots(const std::vector<NamedResults>& all);
 
-// All tables under the title, and below them the pictures by their file names.
-std::string MakeMarkdown(const std::vector<NamedResults>& all, const std::vector<Table>& tables,
-                         const std::vector<Plot>& plots);
+// Under the title `preface`, Markdown, then what ran, all tables, and the pictures by their file
+// names.
+std::string MakeMarkdown(const std::string& preface, const std::vector<NamedResults>& all,
+                         const std::vector<Table>& tables, const std::vector<Plot>& plots);
 
 }  // namespace rasq::client

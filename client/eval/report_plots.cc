@@ -215,7 +215,7 @@ std::vector<Plot> MakePlots(const std::vector<NamedResults>& all) {
     plots.push_back(CurveForEach(list, std::move(plot), OfCost(get)));
   };
   using Value = std::optional<double>;
-  add_cost({.name = "memory", .title = "State of a session", .y_label = "bytes"},
+  add_cost({.name = "memory", .title = "State of a session", .y_label = "bytes", .log_y = true},
            [](const Cost& cost) -> Value { return static_cast<double>(cost.state_bytes); });
   add_cost({.name = "throughput", .title = "Appending", .y_label = "tokens/s of a stream, median"},
            [](const Cost& cost) -> Value { return cost.append_tokens_per_second; });

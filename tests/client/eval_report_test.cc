@@ -170,7 +170,7 @@ TEST(ReportTest, SettingsStandBesideTheDefaults) {
   EXPECT_EQ(sweep.curves[1].points, (std::vector<std::pair<double, double>>{{1, 100}, {4, 100}}));
   EXPECT_EQ(find("strategies").curves.size(), 2u);  // settings have pictures of their own
 
-  const std::string text = MakeMarkdown({WithSettings()}, {}, {});
+  const std::string text = MakeMarkdown("", {WithSettings()}, {}, {});
   EXPECT_TRUE(absl::StrContains(text, "\n  - no_dsr: `{\"ablation\": 1}`\n")) << text;
 }
 
@@ -210,8 +210,10 @@ TEST(ReportTest, WritesMarkdownAndCsv) {
             "## A table\n\n| what | how much |\n| --- | ---: |\n| a\\|b | -1.5 |\n"
             "| c, \"d\" | - |\n");
   EXPECT_EQ(ToCsv(table), "what,how much\r\na|b,-1.5\r\n\"c, \"\"d\"\"\",-\r\n");
-  const std::string text = MakeMarkdown({Example()}, {table}, {});
-  EXPECT_TRUE(absl::StrContains(text, "- tiny, fingerprint ")) << text;
+  const std::string text = MakeMarkdown("Alone on its machine.\n", {Example()}, {table}, {});
+  EXPECT_TRUE(
+      absl::StartsWith(text, "# Evaluation\n\nAlone on its machine.\n\n- tiny, fingerprint "))
+      << text;
   EXPECT_TRUE(absl::StrContains(text, "(machine unknown)")) << text;
   EXPECT_TRUE(absl::StrContains(text, "## A table")) << text;
 }

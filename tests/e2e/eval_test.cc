@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -110,13 +111,15 @@ TEST(EvalTest, StartsServersAndMeasuresStrategiesAndSettings) {
   run();
   EXPECT_EQ(client::ParseResults(ReadFile(path), path)->streams.size(), 15u);  // nothing again
 
+  const std::string preface = folder.path() + "/preface.md";
+  std::ofstream(preface) << "Two servers shared the machine.\n";
   Process report({RASQ_CLI_BINARY, "report", path, "--to", folder.path() + "/report",
-                  "--results-md", tables, "--no-pictures"});
+                  "--results-md", tables, "--preface", preface, "--no-pictures"});
   report.CloseInput();
   EXPECT_EQ(report.Wait(), 0) << report.err();
   for (const char* part :
-       {"server started with model=", "| rasq old | ruler_vt |", "| window | all |",
-        "## Settings against", "## Memory, throughput", "## Latency",
+       {"\nTwo servers shared", "server started with model=", "| rasq old | ruler_vt |",
+        "| window | all |", "## Settings against", "## Memory, throughput", "## Latency",
         "## What the server did not take", "  - old: `{\"half_life_tokens\": 64}`"}) {
     EXPECT_NE(ReadFile(tables).find(part), std::string::npos) << part;
   }
