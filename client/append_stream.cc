@@ -73,8 +73,11 @@ void AppendStream::Acknowledge(int64_t next_offset, int64_t context_tokens) {
 
 void AppendStream::ReadAcks(Connection* connection) {
   v1::StreamAppendResponse ack;
+  const AppendProgress before = progress();
   while (connection->stream->Read(&ack)) {
     const std::lock_guard<std::mutex> lock(mu_);
+    progress_.scored_tokens = before.scored_tokens + ack.scored_tokens();
+    progress_.logprob_sum = before.logprob_sum + ack.logprob_sum();
     connection->progressed |= ack.next_offset() > progress_.next_offset;
     connection->absorbed = ack.absorbed_tokens() == ack.accepted_tokens();
     connection->draining |= ack.draining();
@@ -193,6 +196,7 @@ absl::Status AppendStream::Pump() {
         request.set_session_id(session_id_);
         request.set_offset(piece->offset);
         request.mutable_content()->set_text(piece->text);
+        request.set_score(options_.score);
       }
       if (connection_ != nullptr) connection_->absorbed = false;
     }

@@ -35,6 +35,7 @@ struct AppendStreamOptions {
   absl::Duration first_backoff = absl::Milliseconds(100);  // before the second; doubles each time
   // How long one attempt waits for the server to be there again.
   absl::Duration reconnect_timeout = absl::Seconds(20);
+  bool score = false;  // have the server score each token: see AppendRequest in session.proto
 };
 
 struct AppendProgress {
@@ -42,6 +43,9 @@ struct AppendProgress {
   int64_t appended_tokens = 0;     // absorbed since this stream began
   int64_t context_tokens = 0;      // the session's
   int64_t next_offset = 0;         // the session's
+  // With AppendStreamOptions::score. What a broken connection did not tell any more is in neither.
+  int64_t scored_tokens = 0;
+  double logprob_sum = 0;  // of these, natural logarithm
   int reconnects = 0;
 };
 

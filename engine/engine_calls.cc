@@ -98,6 +98,7 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
     RASQ_ASSIGN_OR_RETURN(session, FindUsable(request.session));
   }
   RASQ_RETURN_IF_ERROR(CheckHistoryContent(*session, request.content));
+  RASQ_RETURN_IF_ERROR(CheckScore(*session, request));
   const StreamShape& shape = session->layout->shape;
   if (request.pinned && !session->layout->has_memory()) {
     return absl::FailedPreconditionError("pinned=true: the session's strategy keeps no memory");
@@ -125,6 +126,7 @@ absl::StatusOr<AppendReceipt> Engine::Impl::Append(
                .pinned_tokens = pinned_tokens,
                .held_text = std::string(text.held()),
                .begun = begun};
+  item.score = request.score;
   item.on_absorbed = std::move(on_absorbed);
   item.accept_time = absl::Now();
   {

@@ -126,6 +126,8 @@ class Engine::Impl {
   absl::StatusOr<RagOptions> CheckRag(const RagOptions& options) const;
   // What a session that keeps a history refuses; of others nothing.
   static absl::Status CheckHistoryContent(const Session& session, const Content& content);
+  // kFailedPrecondition or kInvalidArgument if it asks for scores that there cannot be.
+  static absl::Status CheckScore(const Session& session, const AppendRequest& request);
   absl::Status CheckHistoryRoom(const Session& session, int64_t num_tokens) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckPassages(const Session& session, int64_t prompt_tokens) const
@@ -230,6 +232,11 @@ class Engine::Impl {
   // ... sessions that keep their text on the host (engine_history.cc) ...
   bool AdvanceHistory(const SessionPtr& session);
   absl::Status AddPassages(const Session& session, Generation& generation);
+  // ... appends that are scored (engine_scores.cc) ...
+  static void AddTargets(Session& session, const InputToken& next, StreamStep& step);
+  static void NoteScores(Session& session, const StreamStep& step, const StepOutcome& outcome);
+  bool WaitsForScore(const SessionPtr& session);
+  bool ScoreTails();
   // ... and a step (engine_step.cc): items in order of acceptance, what one step does of them, and
   // what comes of it. RunStep is false if there was nothing to do.
   void ServeItems(const SessionPtr& session);
@@ -238,6 +245,8 @@ class Engine::Impl {
   bool AbsorbItems(const SessionPtr& session);
   absl::StatusOr<bool> StartGeneration(const SessionPtr& session, Generation& generation);
   void ReturnHeldText(const SessionPtr& session, const Generation& generation);
+  static StreamStep StepOf(const Session& session, std::byte* state, StreamCursor& cursor,
+                           std::vector<InputToken> tokens);
   StreamStep MakeStep(const Share& share);
   bool RunStep();
   void ReportStep(const std::vector<Share>& shares, absl::Duration time);
@@ -308,6 +317,7 @@ class Engine::Impl {
   std::map<int64_t, SessionPtr> busy_;     // sessions with items, by key
   std::map<int64_t, Stream> generations_;  // queued and running, by id
   std::vector<Stream> running_;
+  std::vector<SessionPtr> tails_;  // whose last segments are to be scored, first come first served
   SchedulerState scheduler_;
   StepPace pace_;
   std::map<std::string, double> drawn_;  // tokens for its weight, by tenant: see ServingOrder

@@ -65,7 +65,8 @@ void Engine::Impl::Run() {
     history_waits_ = false;
     for (const SessionPtr& session : ServingOrder()) ServeItems(session);
     ServePlaces();
-    worked = RunStep() || history_waits_;
+    worked = RunStep();
+    worked |= ScoreTails() || history_waits_;
   }
   Shutdown();
 }
@@ -225,6 +226,7 @@ void Engine::Impl::EndItems(const SessionPtr& session, const absl::Status& statu
 void Engine::Impl::ForgetInput(Session& session) {
   session.queue = InputQueue(model_->config().hidden);
   session.loaded_ends.clear();
+  session.score_end = 0;
   busy_.erase(session.key);
 }
 

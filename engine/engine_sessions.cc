@@ -130,9 +130,7 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
     RASQ_RETURN_IF_ERROR(CheckTokens(*input));
     session->queue.Push(input);
   }
-  const int32_t segment = session->layout->shape.segment_rows;
-  if (session->history == nullptr &&
-      session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty()) {
+  if (session->history == nullptr && session->OnlyTailWaits()) {
     // They only wait for their segment to be full: that is absorbed.
     session->loaded_tokens += num_tokens;
     session->accepted_tokens += num_tokens;

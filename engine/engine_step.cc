@@ -40,6 +40,7 @@ void Engine::Impl::ServeItems(const SessionPtr& session) {
     }
     const std::shared_ptr<Generation> generation = session->items.front().generation;
     if (generation == nullptr) {  // a step has to come first, or another turn
+      if (WaitsForScore(session)) return;
       if (session->history != nullptr) {
         history_waits_ = true;
         return;
@@ -94,17 +95,15 @@ void Engine::Impl::LoadItems(Session& session) {
     for (std::shared_ptr<const Input>& input : item.input) session.queue.Push(std::move(input));
     session.loaded_tokens += item.num_tokens;
     session.loaded_ends.push_back(session.loaded_tokens);
+    if (item.score) session.score_end = session.loaded_tokens;
   }
 }
 
 // Ends the appends whose tokens are all in the session's state: in its slab or, behind the last
-// whole segment, in its queue. False if there was none.
+// whole segment, in its queue; and scored, if that was asked for. False if there was none.
 bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
-  const int32_t segment = session->layout->shape.segment_rows;
   const bool waiting =
-      session->history != nullptr
-          ? session->queue.size() > 0
-          : !session->queue.Parts(session->cursor, segment, segment, /*keep_last=*/true).empty();
+      session->history != nullptr ? session->queue.size() > 0 : !session->OnlyTailWaits();
   const int64_t absorbed =
       waiting ? session->loaded_tokens - session->queue.size() : session->loaded_tokens;
   std::vector<std::pair<WorkItem, AppendResult>> done;
@@ -117,9 +116,12 @@ bool Engine::Impl::AbsorbItems(const SessionPtr& session) {
     appended_tokens_ += more;
     while (!session->loaded_ends.empty() && session->loaded_ends.front() <= absorbed) {
       WorkItem& item = session->items.front();
+      if (item.score && session->loaded_ends.front() > session->ScoredTo()) break;
       const AppendResult result{.appended_tokens = item.num_tokens,
                                 .context_tokens = session->loaded_ends.front(),
-                                .next_offset = item.mark.next_offset};
+                                .next_offset = item.mark.next_offset,
+                                .scored_tokens = item.scored_tokens,
+                                .logprob_sum = item.logprob_sum};
       done.emplace_back(std::move(item), result);
       session->items.pop_front();
       session->loaded_ends.pop_front();
@@ -194,16 +196,27 @@ void Engine::Impl::ReturnHeldText(const SessionPtr& session, const Generation& g
   ++session->items_in_flight;
 }
 
+StreamStep Engine::Impl::StepOf(const Session& session, std::byte* state, StreamCursor& cursor,
+                                std::vector<InputToken> tokens) {
+  return {.layout = session.layout,
+          .state = state,
+          .cursor = &cursor,
+          .tokens = std::move(tokens),
+          .write = WritePolicyOf(session.options),
+          .read = ReadPolicyOf(session.options)};
+}
+
 StreamStep Engine::Impl::MakeStep(const Share& share) {
   const Stream& stream = share.stream;
-  const Session& session = *stream.session;
+  Session& session = *stream.session;
   Generation* generation = stream.generation.get();
-  StreamStep step{.layout = session.layout,
-                  .state = generation != nullptr ? generation->slot.data() : session.slot.data(),
-                  .cursor = &stream.cursor(),
-                  .tokens = stream.queue().Pop(share.tokens),
-                  .write = WritePolicyOf(session.options),
-                  .read = ReadPolicyOf(session.options)};
+  StreamStep step =
+      StepOf(session, generation != nullptr ? generation->slot.data() : session.slot.data(),
+             stream.cursor(), stream.queue().Pop(share.tokens));
+  if (generation == nullptr && session.score_end > session.ScoredTo()) {
+    // A token stands behind every step of a session's own.
+    AddTargets(session, session.queue.Peek(1).front(), step);
+  }
   step.prompt_ends =
       generation != nullptr && generation->decoding() && generation->output->num_tokens() == 1;
   if (generation != nullptr && generation->queue->size() == 0) {
@@ -238,6 +251,7 @@ bool Engine::Impl::RunStep() {
     const auto& [session, generation] = shares[i].stream;
     NoteRetrievals(generation.get(), (*outcomes)[i]);
     if (generation == nullptr) {
+      NoteScores(*session, steps[i], (*outcomes)[i]);
       session->used = num_steps_;
       WriteCheckpoint(session);
     }

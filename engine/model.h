@@ -112,6 +112,7 @@ class Model {
   absl::Status UploadStep(absl::Span<const StreamStep> streams, const StepBatch& batch);
   const int32_t* UploadBudgets(absl::Span<const StreamStep> streams, const StepGroup& group);
   void UploadSamples(absl::Span<const StreamStep> streams, const StepBatch& batch);
+  void UploadTargets(absl::Span<const StreamStep> streams, const StepBatch& batch);
   absl::Status ReplayDecode(const StepBatch& batch);
   absl::Status RunOps(absl::Span<const StreamStep> streams, const StepBatch& batch);
   // Its layers (model.cc).
@@ -144,6 +145,9 @@ class Model {
   // Logits of rows of the residual stream into the workspace; `row` picks them, null: the first.
   absl::Status Logits(const float* x, const int32_t* row, int64_t num_rows);
   absl::Status SampleRows();
+  absl::Status ScoreTargets();
+  absl::Status ReadTargets(absl::Span<const StreamStep> streams,
+                           std::vector<StepOutcome>& outcomes) const;
   void ReadSamples(absl::Span<const StreamStep> streams, std::vector<StepOutcome>& outcomes) const;
   void ReadCounts(const StepBatch& batch, std::vector<StepOutcome>& outcomes) const;
   void ReadListCounts(const StepGroup& group, std::vector<StepOutcome>& outcomes) const;
@@ -169,6 +173,9 @@ class Model {
   const int32_t* sample_row_ = nullptr;
   const SamplePolicy* sample_policy_ = nullptr;
   int32_t num_samples_ = 0;
+  const int32_t* target_row_ = nullptr;
+  const int32_t* target_ = nullptr;
+  int64_t num_targets_ = 0;
 
   std::map<DecodeShape, std::unique_ptr<Recording>> recordings_;  // null: ran once, not recorded
 };

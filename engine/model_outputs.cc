@@ -1,4 +1,5 @@
-// What comes out of a step: drawn tokens, counts of what was read and replaced, logits, evidence.
+// What comes out of a step: drawn tokens, scores, counts of what was read and replaced, logits,
+// evidence.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -52,6 +53,35 @@ absl::Status Model::SampleRows() {
                       .logprob = w.logprob,
                       .alternative = w.alternative,
                       .alternative_logprob = w.alternative_logprob});
+}
+
+// By blocks, so that logits take bounded room however many rows have a target.
+absl::Status Model::ScoreTargets() {
+  Workspace& w = workspace_;
+  for (int64_t done = 0; done < num_targets_; done += w.logit_rows) {
+    const int64_t block = std::min(num_targets_ - done, w.logit_rows);
+    RASQ_RETURN_IF_ERROR(Logits(w.x, target_row_ + done, block));
+    RASQ_RETURN_IF_ERROR(ops_.TokenLogprobs({.logits = w.logits,
+                                             .token = target_ + done,
+                                             .rows = block,
+                                             .vocab = config_.vocab,
+                                             .logprob = w.target_logprob + done}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::ReadTargets(absl::Span<const StreamStep> streams,
+                                std::vector<StepOutcome>& outcomes) const {
+  if (num_targets_ == 0) return absl::OkStatus();
+  RASQ_ASSIGN_OR_RETURN(const std::vector<float> logprobs,
+                        Fetch<float>(ops_, workspace_.target_logprob, num_targets_));
+  size_t next = 0;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    for (const int32_t target : streams[i].targets) {
+      outcomes[i].target_logprobs.push_back(target < 0 ? 0 : logprobs[next++]);
+    }
+  }
+  return absl::OkStatus();
 }
 
 void Model::ReadSamples(absl::Span<const StreamStep> streams,
@@ -122,8 +152,8 @@ absl::Status Model::CopyLogits(absl::Span<const StreamStep> streams) {
     if (stream.logits != nullptr) {
       RASQ_CHECK(groups_.size() == 1);
       stream.logits->resize(rows * config_.vocab);
-      for (int64_t done = 0; done < rows; done += limits_.max_samples) {
-        const int64_t block = std::min<int64_t>(rows - done, limits_.max_samples);
+      for (int64_t done = 0; done < rows; done += w.logit_rows) {
+        const int64_t block = std::min(rows - done, w.logit_rows);
         RASQ_RETURN_IF_ERROR(Logits(w.x + (row + done) * config_.hidden, /*row=*/nullptr, block));
         RASQ_RETURN_IF_ERROR(ops_.CopyToHost(stream.logits->data() + done * config_.vocab, w.logits,
                                              block * config_.vocab * sizeof(float)));

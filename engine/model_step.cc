@@ -23,7 +23,7 @@ bool AllDecode(absl::Span<const StreamStep> streams) {
   return std::all_of(streams.begin(), streams.end(), [&](const StreamStep& stream) {
     return stream.layout == streams[0].layout && stream.tokens.size() == 1 &&
            stream.tokens[0].embedding == nullptr && stream.sample.has_value() &&
-           stream.logits == nullptr;
+           stream.targets.empty() && stream.logits == nullptr;
   });
 }
 
@@ -75,6 +75,7 @@ absl::StatusOr<std::vector<StepOutcome>> Model::Step(absl::Span<const StreamStep
   std::vector<StepOutcome> outcomes(streams.size());
   ReadSamples(streams, outcomes);
   ReadCounts(batch, outcomes);
+  RASQ_RETURN_IF_ERROR(ReadTargets(streams, outcomes));
   RASQ_RETURN_IF_ERROR(CopyLogits(streams));
 
   for (const StepGroup& group : batch.groups) {
@@ -122,6 +123,7 @@ absl::Status Model::UploadStep(absl::Span<const StreamStep> streams, const StepB
                        .budget = UploadBudgets(streams, group)});
   }
   UploadSamples(streams, batch);
+  UploadTargets(streams, batch);
   return upload.Flush(ops_);
 }
 
@@ -158,6 +160,22 @@ void Model::UploadSamples(absl::Span<const StreamStep> streams, const StepBatch&
     host[i].seen_count = put(policy.seen_count, policy.num_seen);
     host[i].banned_id = put(policy.banned_id, policy.num_banned);
   }
+}
+
+void Model::UploadTargets(absl::Span<const StreamStep> streams, const StepBatch& batch) {
+  std::vector<int32_t> rows, targets;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    const std::vector<int32_t>& wanted = streams[i].targets;
+    RASQ_CHECK(wanted.empty() || wanted.size() == streams[i].tokens.size());
+    for (size_t j = 0; j < wanted.size(); ++j) {
+      if (wanted[j] < 0) continue;
+      rows.push_back(batch.last_row[i] + 1 - static_cast<int32_t>(wanted.size() - j));
+      targets.push_back(wanted[j]);
+    }
+  }
+  num_targets_ = static_cast<int64_t>(targets.size());
+  target_row_ = workspace_.upload.Put<int32_t>(rows);
+  target_ = workspace_.upload.Put<int32_t>(targets);
 }
 
 absl::Status Model::ReplayDecode(const StepBatch& batch) {
@@ -212,7 +230,8 @@ absl::Status Model::RunOps(absl::Span<const StreamStep> streams, const StepBatch
          .staged = workspace_.staged_rotation + int64_t{group.first_staged} * config_.head_dim}));
   }
   for (int32_t l = 0; l < config_.num_layers; ++l) RASQ_RETURN_IF_ERROR(RunLayer(l, batch));
-  return SampleRows();
+  RASQ_RETURN_IF_ERROR(SampleRows());
+  return ScoreTargets();
 }
 
 }  // namespace rasq

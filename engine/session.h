@@ -1,6 +1,7 @@
 // A session: what callers see of it, what the engine's thread works on, and the text between.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -48,6 +49,9 @@ struct WorkItem {
   absl::Time accept_time;
   std::function<void(absl::StatusOr<AppendResult>)> on_absorbed;
   InputMark mark;                          // of an append: where it leaves the session's input
+  bool score = false;                      // of an append: see AppendRequest
+  int64_t scored_tokens = 0;               // so far
+  double logprob_sum = 0;                  // of these
   bool logged = false;                     // and the log has it already
   std::shared_ptr<Generation> generation;  // null: not one
   // Done once all before it is absorbed. False: try again later.
@@ -122,7 +126,19 @@ struct Session {
   int64_t loaded_tokens = 0;        // ever put into `queue`
   std::deque<int64_t> loaded_ends;  // of the items whose input is in `queue`, the first ones:
                                     // loaded_tokens after each
+  int64_t score_end = 0;            // loaded_tokens after the last of them that is scored
+  int64_t scored_end = 0;           // past the last position whose token was scored, if any was
   int64_t deficit = 0;              // see Flow
+
+  // Up to where all scores that were asked for are known: what the stream has read, and the token
+  // behind it, or what was read ahead.
+  int64_t ScoredTo() const { return std::max(scored_end, cursor.position + 1); }
+  // Whether nothing but the last segment is in `queue`, which waits there until a token stands
+  // behind it.
+  bool OnlyTailWaits() const {
+    const int32_t segment = layout->shape.segment_rows;
+    return queue.Parts(cursor, segment, segment, /*keep_last=*/true).empty();
+  }
 };
 
 }  // namespace rasq

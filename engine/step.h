@@ -48,14 +48,18 @@ struct StreamStep {
   bool prompt_ends = false;
   WritePolicy write = {};
   ReadPolicy read = {};
-  std::optional<SamplePolicy> sample;    // draw a token after the last one
-  std::vector<float>* logits = nullptr;  // [tokens, vocab]: filled if set. For tests and perplexity
+  std::optional<SamplePolicy> sample;  // draw a token after the last one
+  // Tokens whose log-probabilities are wanted, each by the logits behind its row: [tokens], -1:
+  // none; or empty.
+  std::vector<int32_t> targets;
+  std::vector<float>* logits = nullptr;  // [tokens, vocab]: filled if set. For tests
 };
 
 struct StepOutcome {
   int32_t token = -1;  // drawn; -1 if none was asked for
   float logprob = 0;
-  std::vector<int32_t> alternatives;  // by falling log-probability
+  std::vector<float> target_logprobs;  // of StreamStep::targets; 0 where there is none
+  std::vector<int32_t> alternatives;   // by falling log-probability
   std::vector<float> alternative_logprobs;
   std::vector<int32_t> retrieved;  // entries read, of each retrieval (segment begun x layer)
   std::vector<int32_t> budget;     // of each of these: how many might have been

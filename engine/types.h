@@ -200,6 +200,7 @@ struct AppendRequest {
   Content content;
   int64_t offset = -1;  // >= 0: must equal the session's next_offset
   bool pinned = false;  // never leaves the buffer
+  bool score = false;   // its tokens; not of embeddings, nor of strategy rag
 };
 
 // What was accepted: it will be absorbed whatever becomes of the caller.
@@ -213,6 +214,9 @@ struct AppendResult {
   int64_t appended_tokens = 0;  // by this call
   int64_t context_tokens = 0;
   int64_t next_offset = 0;  // after this call's content
+  // If it was asked for: of this call's tokens, but for the session's first one.
+  int64_t scored_tokens = 0;
+  double logprob_sum = 0;  // natural logarithm, given all that came before each
 };
 
 struct SamplingOptions {

@@ -7,6 +7,13 @@
 #include "engine/step_batch.h"
 
 namespace rasq {
+namespace {
+
+// Rows of scored text that go through the head at a time: so many that its weights are read once
+// for enough work, and so few that logits take less than the rest even with a large vocabulary.
+constexpr int64_t kScoredRows = 64;
+
+}  // namespace
 
 absl::StatusOr<Upload> Upload::Create(Ops& ops, int64_t bytes) {
   Upload upload;
@@ -36,6 +43,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   const int64_t clusters =
       model.num_kv_heads *
       ClusterLayoutOf(memory, static_cast<int32_t>(budget), ops.element()).head_bytes;
+  w.logit_rows = std::max(samples, std::min(rows, kScoredRows));
   w.staged_stride = entry_row;
   w.score_stride = memory.has_memory() ? memory.capacity + rows + memory.segment : 0;
   w.selected.resize(memory.has_memory() ? memory.retrieval_layers.size() : 0);
@@ -59,7 +67,8 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.lse, rows * model.num_heads, sizeof(float));
   take(w.gate_up, rows * 2 * model.intermediate, sizeof(float));
   take(w.activated, rows * model.intermediate, element);
-  take(w.logits, samples * model.vocab, sizeof(float));
+  take(w.logits, w.logit_rows * model.vocab, sizeof(float));
+  take(w.target_logprob, rows, sizeof(float));
   take(w.row_rotation, rows * model.head_dim, sizeof(float));
   take(w.memory_rotation, segments * model.head_dim, sizeof(float));
   take(w.sink_rotation, segments * memory.sinks * model.head_dim, sizeof(float));
@@ -113,7 +122,7 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   RASQ_ASSIGN_OR_RETURN(w.host_results_, ops.AllocateHost(total - results));
 
   const int64_t upload =
-      rows * (2 * sizeof(int32_t) + sizeof(uint8_t)) +
+      rows * (4 * sizeof(int32_t) + sizeof(uint8_t)) +
       streams * (sizeof(StreamChunk) + sizeof(WritePolicy) + sizeof(ReadPolicy)) +
       segments * sizeof(StreamSegment) +
       int64_t{limits.max_store_streams} * model.num_layers * sizeof(int32_t) +

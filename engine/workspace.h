@@ -83,7 +83,10 @@ struct Workspace {
   float* lse;       // [rows, num_heads]: see StreamAttentionArgs
   float* gate_up;   // [rows, 2 * intermediate]
   void* activated;  // E [rows, intermediate]
-  float* logits;    // [samples, vocab]
+  float* logits;    // [logit_rows, vocab]
+
+  int64_t logit_rows;     // as many rows have logits at a time: at least all that draw a token
+  float* target_logprob;  // [rows]: see StreamStep::targets
 
   float* row_rotation;     // [rows, head_dim]
   float* memory_rotation;  // [segments, head_dim]

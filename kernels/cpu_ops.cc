@@ -200,6 +200,9 @@ absl::Status CpuOps::ChunkQueries(const ChunkQueriesArgs& args) {
   return ChunkQueriesCpu(args, pool_);
 }
 absl::Status CpuOps::Sample(const SampleArgs& args) { return SampleCpu(args, pool_); }
+absl::Status CpuOps::TokenLogprobs(const TokenLogprobsArgs& args) {
+  return TokenLogprobsCpu(args, pool_);
+}
 
 absl::StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const OpsOptions& options) {
   constexpr int kMostThreads = 4096;

@@ -60,6 +60,7 @@ class CpuOps : public Ops {
   absl::Status ChunkEntries(const ChunkEntriesArgs& args) override;
   absl::Status ChunkQueries(const ChunkQueriesArgs& args) override;
   absl::Status Sample(const SampleArgs& args) override;
+  absl::Status TokenLogprobs(const TokenLogprobsArgs& args) override;
 
  private:
   const DType element_;

@@ -381,6 +381,10 @@ absl::Status CudaOps::Sample(const SampleArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return SampleCuda(args, stream_);
 }
+absl::Status CudaOps::TokenLogprobs(const TokenLogprobsArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return TokenLogprobsCuda(args, stream_);
+}
 
 }  // namespace rasq
 

@@ -69,6 +69,7 @@ class CudaOps : public Ops {
   absl::Status ChunkEntries(const ChunkEntriesArgs& args) override;
   absl::Status ChunkQueries(const ChunkQueriesArgs& args) override;
   absl::Status Sample(const SampleArgs& args) override;
+  absl::Status TokenLogprobs(const TokenLogprobsArgs& args) override;
 
  private:
   CudaOps(int device_index, Stream stream, std::unique_ptr<CudaGemm> gemm,

@@ -31,6 +31,7 @@
 #include "kernels/select_entries.h"
 #include "kernels/stream_attention.h"
 #include "kernels/swiglu.h"
+#include "kernels/token_logprobs.h"
 
 namespace rasq {
 
@@ -121,6 +122,7 @@ class Ops {
   virtual absl::Status ChunkEntries(const ChunkEntriesArgs& args) = 0;
   virtual absl::Status ChunkQueries(const ChunkQueriesArgs& args) = 0;
   virtual absl::Status Sample(const SampleArgs& args) = 0;
+  virtual absl::Status TokenLogprobs(const TokenLogprobsArgs& args) = 0;
 };
 
 struct OpsOptions {
@@ -139,7 +141,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 6;
+inline constexpr int kOpsVersion = 7;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";

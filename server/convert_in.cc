@@ -320,6 +320,7 @@ absl::StatusOr<AppendRequest> TakeAppend(v1::AppendRequest& request, const Model
   }
   result.session = request.session_id();
   result.pinned = request.pinned();
+  result.score = request.score();
   return result;
 }
 

@@ -121,6 +121,8 @@ v1::AppendResponse ToProto(const AppendResult& result) {
   proto.set_appended_tokens(result.appended_tokens);
   proto.set_context_tokens(result.context_tokens);
   proto.set_next_offset(result.next_offset);
+  proto.set_scored_tokens(result.scored_tokens);
+  proto.set_logprob_sum(result.logprob_sum);
   return proto;
 }
 

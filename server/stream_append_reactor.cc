@@ -85,6 +85,7 @@ absl::StatusOr<AppendRequest> StreamAppendReactor::Parse(const grpc::ByteBuffer&
 
   AppendRequest request;
   request.session = ScopedName(tenant, id);
+  request.score = message.score();
   if (message.has_content()) {
     RASQ_ASSIGN_OR_RETURN(request.content,
                           TakeContent(*message.mutable_content(), backend_.engine.model(),
@@ -149,6 +150,8 @@ void StreamAppendReactor::OnAbsorbed(const absl::StatusOr<AppendResult>& result)
     totals_.set_absorbed_tokens(totals_.absorbed_tokens() + result->appended_tokens);
     totals_.set_context_tokens(std::max(totals_.context_tokens(), result->context_tokens));
     totals_.set_next_offset(std::max(totals_.next_offset(), result->next_offset));
+    totals_.set_scored_tokens(totals_.scored_tokens() + result->scored_tokens);
+    totals_.set_logprob_sum(totals_.logprob_sum() + result->logprob_sum);
     totals_changed_ = true;
   } else {
     Fail(result.status());

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 
 #include "absl/status/status.h"
@@ -47,7 +48,7 @@ absl::Status AppendFiles(const Context& context, std::vector<InputFile>* files, 
 }  // namespace
 
 absl::Status RunAppend(Context& context, const Arguments& arguments) {
-  bool follow = false, create = false, quiet = false;
+  bool follow = false, create = false, quiet = false, score = false;
   std::string invalid_name = "refuse";
   FlagSet flags(
       "append SESSION [FILE...]",
@@ -58,6 +59,7 @@ absl::Status RunAppend(Context& context, const Arguments& arguments) {
   flags.Add("create", 'c', &create, "create the session if it is not there");
   flags.Add("invalid-utf8", 0, &invalid_name,
             "refuse|replace bytes that are not UTF-8 (default: refuse)");
+  flags.Add("score", 0, &score, "print how likely the model found the text: its perplexity");
   flags.Add("quiet", 'q', &quiet, "show no progress");
   const absl::StatusOr<Arguments> operands = flags.Parse(arguments);
   if (!operands.ok()) return operands.status();
@@ -93,7 +95,7 @@ absl::Status RunAppend(Context& context, const Arguments& arguments) {
     if (!session.ok() && !absl::IsAlreadyExists(session.status())) return session.status();
   }
   const absl::Time start = absl::Now();
-  const std::unique_ptr<AppendStream> stream = client.StartAppend(session_id);
+  const std::unique_ptr<AppendStream> stream = client.StartAppend(session_id, {.score = score});
   std::unique_ptr<ProgressReporter> reporter;
   if (!quiet) {
     reporter = std::make_unique<ProgressReporter>([&] {
@@ -116,18 +118,32 @@ absl::Status RunAppend(Context& context, const Arguments& arguments) {
   if (!done.ok()) return done.status();
 
   const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  const bool scored = done->scored_tokens > 0;
+  const double loss = -done->logprob_sum / static_cast<double>(done->scored_tokens);
   if (context.json) {
-    PrintJson({{"session_id", session_id},
-               {"bytes", done->acknowledged_bytes},
-               {"tokens", done->appended_tokens},
-               {"context_tokens", done->context_tokens},
-               {"next_offset", done->next_offset},
-               {"reconnects", done->reconnects},
-               {"seconds", seconds},
-               {"tokens_per_second", static_cast<double>(done->appended_tokens) / seconds}});
+    Json result = {{"session_id", session_id},
+                   {"bytes", done->acknowledged_bytes},
+                   {"tokens", done->appended_tokens},
+                   {"context_tokens", done->context_tokens},
+                   {"next_offset", done->next_offset},
+                   {"reconnects", done->reconnects},
+                   {"seconds", seconds},
+                   {"tokens_per_second", static_cast<double>(done->appended_tokens) / seconds}};
+    if (score) {
+      result["scored_tokens"] = done->scored_tokens;
+      result["mean_negative_log_likelihood"] = scored ? Json(loss) : Json();
+      result["perplexity"] = scored ? Json(std::exp(loss)) : Json();
+    }
+    PrintJson(result);
   } else {
     absl::PrintF("%s: %d bytes, %d tokens appended in %.1f s; %d tokens in all\n", session_id,
                  done->acknowledged_bytes, done->appended_tokens, seconds, done->context_tokens);
+    if (scored) {
+      absl::PrintF("%d tokens scored: mean negative log-likelihood %.4f nats, perplexity %.3f\n",
+                   done->scored_tokens, loss, std::exp(loss));
+    } else if (score) {
+      absl::PrintF("no tokens scored\n");
+    }
   }
   return absl::OkStatus();
 }

@@ -12,6 +12,7 @@
 #include "client/commands/json.h"
 #include "client/eval/evaluation.h"
 #include "client/eval/machine.h"
+#include "client/eval/perplexity.h"
 #include "client/eval/server_process.h"
 #include "client/eval/summary.h"
 
@@ -45,7 +46,16 @@ void PrintSummary(const Context& context, const Results& results) {
                     {"score", cell.score.value},
                     {"exact", cell.exact.value}});
   }
-  PrintJson({{"results", std::move(rows)}});
+  Json perplexity = Json::array();
+  for (const PerplexityCell& cell : MeasurePerplexity(results.streams)) {
+    perplexity.push_back({{"strategy", cell.method},
+                          {"length", cell.length},
+                          {"streams", cell.streams},
+                          {"scored_tokens", cell.tokens},
+                          {"mean_negative_log_likelihood", cell.loss.value},
+                          {"perplexity", cell.perplexity}});
+  }
+  PrintJson({{"results", std::move(rows)}, {"perplexity", std::move(perplexity)}});
 }
 
 // All settings that one server can have, with the flag that it is started with for them.

@@ -83,9 +83,10 @@ absl::StatusOr<TaskSetOptions> ReadTasks(const EvalFlags& flags, tasks::Split sp
 }  // namespace
 
 void EvalFlags::AddTo(FlagSet* flags) {
-  flags->Add("tasks", 0, &tasks,
-             "NAME,... of the tasks; A+B in the same streams; ruler: all of RULER's (default: all "
-             "but these)");
+  flags->Add(
+      "tasks", 0, &tasks,
+      "NAME,... of the tasks; A+B in the same streams; ruler: all of RULER's; perplexity: of "
+      "the text (default: all but these)");
   flags->Add("lengths", 0, &lengths, "N,... tokens of a stream; 4K is 4096 (default: 4K,16K)");
   flags->Add("strategies", 0, &strategies, "NAME,... that the protocol has (default: rasq)");
   flags->Add("session-options", 0, &session_options,

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "client/eval/cost_tables.h"
 #include "client/eval/memory_metrics.h"
+#include "client/eval/perplexity.h"
 #include "client/eval/report.h"
 #include "client/eval/series.h"
 #include "client/eval/summary.h"
@@ -183,6 +184,26 @@ Table AdaptationTable(const std::vector<Series>& list) {
   return table;
 }
 
+// The loss is what standard errors are of; a stream's perplexity is exp of its own.
+Table PerplexityTable(const std::vector<Series>& list) {
+  Table table{.name = "perplexity",
+              .title =
+                  "Perplexity of held-out text: of the last quarter of a stream, at least "
+                  "1,024 tokens of it",
+              .columns = {"model", "strategy", "length", "streams", "tokens scored", "perplexity",
+                          "of the best stream", "of the worst", "nats a token", "SE"}};
+  for (const Series& series : list) {
+    for (const PerplexityCell& cell : MeasurePerplexity(series.results.streams)) {
+      table.rows.push_back({series.file, series.method, absl::StrCat(cell.length),
+                            absl::StrCat(cell.streams), absl::StrCat(cell.tokens),
+                            Number(cell.perplexity, 3), Number(cell.lowest, 3),
+                            Number(cell.highest, 3), Number(cell.loss.value, 4),
+                            cell.loss.error.has_value() ? Number(*cell.loss.error, 4) : "-"});
+    }
+  }
+  return table;
+}
+
 // Where there is one file alone, nobody needs its name.
 void DropModelColumn(Table& table) {
   table.columns.erase(table.columns.begin());
@@ -193,9 +214,10 @@ void DropModelColumn(Table& table) {
 
 std::vector<Table> MakeTables(const std::vector<NamedResults>& all) {
   const std::vector<Series> list = SplitSeries(all);
-  std::vector<Table> tables = {TaskTable(list),      MeasureTable(list),  SettingsTable(list),
-                               RetentionTable(list), TemporalTable(list), AdaptationTable(list),
-                               CostTable(list),      LatencyTable(list),  RefusedTable(list)};
+  std::vector<Table> tables = {TaskTable(list),       MeasureTable(list),  SettingsTable(list),
+                               RetentionTable(list),  TemporalTable(list), AdaptationTable(list),
+                               PerplexityTable(list), CostTable(list),     LatencyTable(list),
+                               RefusedTable(list)};
   std::erase_if(tables, [](const Table& table) { return table.rows.empty(); });
   if (all.size() < 2) std::for_each(tables.begin(), tables.end(), DropModelColumn);
   return tables;

@@ -85,6 +85,8 @@ void VisitFields(std::type_identity<StreamResult>, Stream& s, Visit visit) {
   visit("append_tokens_per_second", s.append_tokens_per_second);
   visit("state_bytes", s.state_bytes);
   visit("token_gaps_us", s.token_gaps_us);
+  visit("scored_tokens", s.scored_tokens);
+  visit("logprob_sum", s.logprob_sum);
   visit("refused", s.refused);
 }
 

@@ -86,6 +86,9 @@ struct StreamResult {
   int64_t state_bytes = 0;
   // Between each token of the timed generation and the next, as the client gets them.
   std::vector<int64_t> token_gaps_us;
+  // Of the stream's end, of task perplexity: natural logarithm.
+  std::optional<int64_t> scored_tokens;
+  std::optional<double> logprob_sum;
   std::string refused;  // why the server did not take the stream; empty: it did
 };
 

@@ -17,6 +17,7 @@ struct Script {
   // Between the facts stands the text of the run, or the script's own, or none at all.
   std::shared_ptr<const Haystack> own_text;
   bool facts_alone = false;
+  bool scored = false;  // nothing is told or asked: the end of the text is scored
 };
 
 Script ScriptOf(tasks::Episode episode, const std::string& task);

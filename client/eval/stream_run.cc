@@ -1,6 +1,7 @@
 #include "client/eval/stream_run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/eval/judge.h"
+#include "client/eval/perplexity.h"
 #include "client/eval/settings.h"
 #include "client/eval/stream_plan.h"
 #include "client/tasks/tasks.h"
@@ -60,6 +62,9 @@ class StreamRun {
   absl::Status Ask(const PlannedQuestion& planned);
   // Generates so many tokens, whatever they say, and keeps the times between them.
   absl::Status TimeGeneration();
+  // From now on what is sent is scored.
+  absl::Status BeginScores();
+  absl::Status EndScores(const AppendProgress& progress);
   // What was sent is in the session's state; stops the append's clock.
   absl::Status Absorb();
   std::optional<double> EvidenceRecall(const tasks::Question& question,
@@ -102,10 +107,19 @@ absl::Status StreamRun::Fill(int64_t position_tokens) {
     // Short of what should do, and the rest again, down to the last word.
     const double bytes_per_token =
         position_ == 0 ? 3.5 : static_cast<double>(sent_bytes_) / static_cast<double>(position_);
-    const auto bytes = static_cast<int64_t>(static_cast<double>(position_tokens - position_) *
-                                            bytes_per_token * 0.9);
-    const std::string text(cursor_->Take(std::clamp<int64_t>(bytes, 1, kPieceBytes)));
-    const absl::StatusOr<int64_t> tokens = CountTokens(text);
+    const int64_t left = position_tokens - position_;
+    int64_t bytes = std::clamp<int64_t>(
+        static_cast<int64_t>(static_cast<double>(left) * bytes_per_token * 0.9), 1, kPieceBytes);
+    const Haystack::Cursor before = *cursor_;
+    std::string text(cursor_->Take(bytes));
+    absl::StatusOr<int64_t> tokens = CountTokens(text);
+    // Where scores begin and end must be met though the text be denser here than before.
+    while (script_.scored && tokens.ok() && *tokens > left && bytes > 1) {
+      bytes /= 2;
+      cursor_.emplace(before);
+      text = std::string(cursor_->Take(bytes));
+      tokens = CountTokens(text);
+    }
     if (!tokens.ok()) return tokens.status();
     if (absl::Status status = Send(text, *tokens); !status.ok()) return status;
   }
@@ -125,6 +139,26 @@ absl::Status StreamRun::Absorb() {
     record_.stream.append_seconds += absl::ToDoubleSeconds(absl::Now() - busy_since_);
   }
   busy_since_ = absl::InfiniteFuture();
+  return absl::OkStatus();
+}
+
+absl::Status StreamRun::BeginScores() {
+  if (absl::Status status = Absorb(); !status.ok()) return status;
+  if (const auto finished = append_->Finish(); !finished.ok()) return finished.status();
+  append_ = client_->StartAppend(session_id_, {.score = true});
+  return absl::OkStatus();
+}
+
+absl::Status StreamRun::EndScores(const AppendProgress& progress) {
+  if (progress.scored_tokens == 0) {
+    return absl::UnimplementedError("score=true: the server has scored nothing");
+  }
+  if (!std::isfinite(progress.logprob_sum)) {
+    return absl::InternalError(absl::StrCat("logprob_sum=", progress.logprob_sum,
+                                            ": the model gave a token no chance at all"));
+  }
+  record_.stream.scored_tokens = progress.scored_tokens;
+  record_.stream.logprob_sum = progress.logprob_sum;
   return absl::OkStatus();
 }
 
@@ -276,11 +310,18 @@ absl::StatusOr<StreamRecord> StreamRun::Run(const std::string& session_id) {
     if (!status.ok()) return status;
   }
   absl::Status status = tell_until(plan_.length_tokens);
+  if (script_.scored) {
+    if (status.ok()) status = Fill(plan_.length_tokens - ScoredShare(plan_.length_tokens));
+    if (status.ok()) status = BeginScores();
+  }
   if (status.ok()) status = Fill(plan_.length_tokens);
   if (status.ok()) status = Absorb();
   if (status.ok() && options_.generate_tokens > 0) status = TimeGeneration();
   if (!status.ok()) return status;
-  if (const auto finished = append_->Finish(); !finished.ok()) return finished.status();
+  const absl::StatusOr<AppendProgress> finished = append_->Finish();
+  if (!finished.ok()) return finished.status();
+  if (script_.scored) status = EndScores(*finished);
+  if (!status.ok()) return status;
 
   const absl::StatusOr<v1::Session> session = client_->GetSession(session_id_);
   if (!session.ok()) return session.status();

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "client/eval/answer_metrics.h"
 #include "client/eval/memory_metrics.h"
+#include "client/eval/perplexity.h"
 
 namespace rasq::client {
 namespace {
@@ -58,6 +59,16 @@ std::string AdaptationText(const Results& results) {
       speed.median_tokens.has_value() ? absl::StrFormat("after %.0f tokens", *speed.median_tokens)
                                       : "by fewer than half",
       speed.updates, speed.never);
+}
+
+std::string PerplexityText(const Results& results) {
+  std::string text;
+  for (const PerplexityCell& cell : MeasurePerplexity(results.streams)) {
+    absl::StrAppendFormat(&text, "perplexity: %s at %d tokens: %.3f (%.3f to %.3f of %d streams)\n",
+                          cell.method, cell.length, cell.perplexity, cell.lowest, cell.highest,
+                          cell.streams);
+  }
+  return text;
 }
 
 std::string RefusalText(const Results& results) {
@@ -139,7 +150,7 @@ std::string SummaryTable(const Results& results) {
     }
     table += "\n";
   }
-  return table + AdaptationText(results) + RefusalText(results);
+  return table + PerplexityText(results) + AdaptationText(results) + RefusalText(results);
 }
 
 }  // namespace rasq::client

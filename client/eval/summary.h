@@ -27,8 +27,8 @@ struct SummaryCell {
 // stream is left out: adaptation is not memory.
 std::vector<SummaryCell> Summarise(const Results& results);
 
-// Scores, a row a task, a column a length; and below them adaptation and refusals, if there are
-// any.
+// Scores, a row a task, a column a length; and below them perplexity, adaptation and refusals, if
+// there are any.
 std::string SummaryTable(const Results& results);
 
 }  // namespace rasq::client

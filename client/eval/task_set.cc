@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "client/commands/flags.h"
 #include "client/eval/passages.h"
+#include "client/eval/perplexity.h"
 #include "client/tasks/news.h"
 #include "client/tasks/stories.h"
 #include "client/tasks/tasks.h"
@@ -63,6 +64,7 @@ std::vector<std::string> TaskSet::Names() const {
   if (!options_.passages.empty()) names.emplace_back("squad");
   names.insert(names.end(), RulerNames().begin(), RulerNames().end());
   if (!options_.passages.empty()) names.emplace_back("ruler_qa");
+  names.emplace_back(kPerplexityTask);
   return names;
 }
 
@@ -75,6 +77,9 @@ absl::Status TaskSet::CheckShared(const std::string& names) const {
           absl::StrCat("--tasks: ", name, " is not among ", absl::StrJoin(known, ", ")));
     }
     if (parts.size() == 1) continue;
+    if (name == kPerplexityTask) {
+      return UsageError(absl::StrCat("--tasks: ", names, ": ", name, " is of text alone"));
+    }
     if (IsOfPassages(name) || (IsRuler(name) && RulerTextIsOwn(name, options_.ruler))) {
       return UsageError(absl::StrCat("--tasks: ", names, ": ", name, " has text of its own"));
     }
@@ -92,7 +97,9 @@ absl::StatusOr<std::vector<std::string>> TaskSet::Resolve(
   std::vector<std::string> names;
   for (const std::string& name : Names()) {
     const bool ruler = absl::StartsWith(name, "ruler_");
-    if (list.empty() ? !ruler : ruler && std::count(list.begin(), list.end(), "ruler") > 0) {
+    const bool scored = name == kPerplexityTask;
+    if (list.empty() ? !ruler && !scored
+                     : ruler && std::count(list.begin(), list.end(), "ruler") > 0) {
       names.push_back(name);
     }
   }
@@ -125,6 +132,7 @@ Episode TaskSet::MakeOnce(absl::string_view name, Random& random) const {
 absl::StatusOr<Script> TaskSet::MakePart(const std::string& name, int64_t stream,
                                          int64_t length_tokens,
                                          const TokenCounter& count_tokens) const {
+  if (name == kPerplexityTask) return Script{.scored = true};
   Random random = StreamRandom(options_.seed, name, stream);
   if (IsOfPassages(name)) return MakePassages(name, random, options_.passages, length_tokens);
   if (IsRuler(name)) {

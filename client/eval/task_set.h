@@ -33,15 +33,15 @@ class TaskSet {
   // What there is, in the order of tables.
   std::vector<std::string> Names() const;
   // The tasks of a list: "news", "ruler" for all of RULER's, "news+people" for streams that tell
-  // both; an empty list are all but RULER's. A usage error names a task that is not there, and
-  // tasks that cannot share a stream: those with text of their own, and two of bAbI's, whose people
-  // walk through the same rooms.
+  // both; an empty list are all but RULER's and perplexity. A usage error names a task that is not
+  // there, and tasks that cannot share a stream: those with text of their own, and two of bAbI's,
+  // whose people walk through the same rooms.
   absl::StatusOr<std::vector<std::string>> Resolve(const std::vector<std::string>& list) const;
 
   // Stream 0, 1, ... of a task that Resolve gave. The same for the same seed, whatever the
   // strategy, and but for lists of words (facts_alone) whatever the length; a task tells the same
-  // beside others as alone. Has at least one question to be asked. kOutOfRange if the task has no
-  // stream so short.
+  // beside others as alone. Has at least one question to be asked, or is scored (perplexity).
+  // kOutOfRange if the task has no stream so short.
   absl::StatusOr<Script> Make(const std::string& name, int64_t stream, int64_t length_tokens,
                               const TokenCounter& count_tokens) const;
 

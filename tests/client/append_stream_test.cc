@@ -60,6 +60,24 @@ TEST_F(AppendStreamTest, SendsPiecesAndTellsWhereItStands) {
   EXPECT_EQ(service_.routed_to(), "s");
 }
 
+TEST_F(AppendStreamTest, ScoresAreSummedOverConnections) {
+  service_.plans_ = {{.good_messages = 3}, {.good_messages = 2, .drain = true}};
+  Start();
+  const std::string text = Letters(200);
+  const auto stream = client_->StartAppend(
+      "s", {.piece_bytes = 10, .first_backoff = absl::Milliseconds(1), .score = true});
+  const auto progress = Send(stream.get(), text);
+  ASSERT_TRUE(progress.ok()) << progress.status();
+  EXPECT_EQ(progress->reconnects, 2);
+  EXPECT_EQ(progress->scored_tokens, 200);
+  EXPECT_EQ(progress->logprob_sum, -100);
+
+  const auto plain = Send(Stream().get(), text);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->scored_tokens, 0);
+  EXPECT_EQ(plain->logprob_sum, 0);
+}
+
 struct Break {
   const char* name;
   StreamPlan plan;

@@ -206,8 +206,9 @@ Script MakeScript(const TaskSet& tasks, const std::string& name, int64_t stream,
 TEST(TaskSetTest, MakesTheSameEpisodesForTheSameSeed) {
   const TaskSet tasks({.seed = 3}), same({.seed = 3}), other({.seed = 4});
   const std::vector<std::string> names = tasks.Names();
-  EXPECT_EQ(names.size(), 18u);
+  EXPECT_EQ(names.size(), 19u);
   for (const std::string& name : names) {
+    if (name == "perplexity") continue;  // tells and asks nothing
     SCOPED_TRACE(name);
     const tasks::Episode episode = MakeScript(tasks, name, 5).episode;
     EXPECT_FALSE(episode.questions.empty());
@@ -236,6 +237,10 @@ TEST(TaskSetTest, ResolvesLists) {
   EXPECT_TRUE(absl::StrContains(error("qa1+people+qa2"), "qa2 would contradict"));
   EXPECT_TRUE(absl::StrContains(error("news+news"), "news would contradict"));
   EXPECT_TRUE(absl::StrContains(error("news+ruler_cwe"), "ruler_cwe has text of its own"));
+  EXPECT_TRUE(absl::StrContains(error("news+perplexity"), "perplexity is of text alone"));
+  EXPECT_EQ(*tasks.Resolve({"perplexity"}), std::vector<std::string>{"perplexity"});
+  const auto all = tasks.Resolve({});  // only if it is asked for
+  EXPECT_EQ(std::count(all->begin(), all->end(), "perplexity"), 0);
 }
 
 TEST(TaskSetTest, TasksOfOneStreamAreToldTogether) {

@@ -6,6 +6,7 @@
 #include "client/eval/answer_metrics.h"
 #include "client/eval/judge.h"
 #include "client/eval/memory_metrics.h"
+#include "client/eval/perplexity.h"
 #include "client/eval/spread.h"
 
 namespace rasq::client {
@@ -226,6 +227,47 @@ TEST(MemoryMetricsTest, AdaptationSpeedIsAMedian) {
   AddUpdate(4, {false}, results);
   AddUpdate(5, {false}, results);
   EXPECT_FALSE(MeasureAdaptationSpeed(results).median_tokens.has_value());
+}
+
+StreamResult Scored(const std::string& strategy, int64_t length, int64_t tokens, double sum) {
+  StreamResult stream{.key = {.strategy = strategy, .task = "perplexity", .length = length}};
+  stream.scored_tokens = tokens;
+  stream.logprob_sum = sum;
+  return stream;
+}
+
+TEST(PerplexityTest, TheLastQuarterButAtLeast1024) {
+  EXPECT_EQ(ScoredShare(500), 500);
+  EXPECT_EQ(ScoredShare(1024), 1024);
+  EXPECT_EQ(ScoredShare(4095), 1024);
+  EXPECT_EQ(ScoredShare(4103), 1025);
+  EXPECT_EQ(ScoredShare(1 << 20), 1 << 18);
+}
+
+TEST(PerplexityTest, IsOfTheMeanOverStreams) {
+  StreamResult refused{.key = {.strategy = "rasq", .task = "perplexity", .length = 4096}};
+  refused.refused = "too long";
+  const std::vector<PerplexityCell> cells = MeasurePerplexity(
+      {Scored("window", 4096, 10, -10 * std::log(8.0)), Scored("rasq", 8192, 4, -4 * std::log(3.0)),
+       refused, Scored("rasq", 4096, 100, -100 * std::log(2.0)),
+       Scored("rasq", 4096, 50, -50 * std::log(8.0))});
+  ASSERT_EQ(cells.size(), 3u);
+  EXPECT_EQ(cells[0].method, "window");
+  EXPECT_NEAR(cells[0].perplexity, 8, 1e-12);
+  EXPECT_FALSE(cells[0].loss.error.has_value());
+  // ln 2 and ln 8 = 3 ln 2: their mean is 2 ln 2, the sample's deviation sqrt(2) ln 2, and the
+  // standard error that over sqrt(2).
+  EXPECT_EQ(cells[1].method, "rasq");
+  EXPECT_EQ(cells[1].length, 4096);
+  EXPECT_EQ(cells[1].streams, 2);
+  EXPECT_EQ(cells[1].tokens, 150);
+  EXPECT_NEAR(cells[1].loss.value, 2 * std::log(2.0), 1e-12);
+  EXPECT_NEAR(*cells[1].loss.error, std::log(2.0), 1e-12);
+  EXPECT_NEAR(cells[1].perplexity, 4, 1e-12);
+  EXPECT_NEAR(cells[1].lowest, 2, 1e-12);
+  EXPECT_NEAR(cells[1].highest, 8, 1e-12);
+  EXPECT_EQ(cells[2].length, 8192);
+  EXPECT_NEAR(cells[2].perplexity, 3, 1e-12);
 }
 
 }  // namespace

@@ -81,6 +81,27 @@ TEST(SummaryTest, HasACellATaskAndLength) {
       << text;
 }
 
+TEST(ReportTest, PerplexityHasItsTable) {
+  NamedResults named = Example();
+  StreamResult& stream = named.results.streams[1];
+  stream.scored_tokens = 1024;
+  stream.logprob_sum = -1024 * 1.25;
+  const std::vector<Table> tables = MakeTables({named});
+  const auto table = std::find_if(tables.begin(), tables.end(),
+                                  [](const Table& t) { return t.name == "perplexity"; });
+  ASSERT_NE(table, tables.end());
+  EXPECT_EQ(table->rows,
+            (std::vector<std::vector<std::string>>{
+                {"rasq", "4096", "1", "1024", "3.490", "3.490", "3.490", "1.2500", "-"}}));
+  // Lines of results that know nothing of it are still read, and others as they were written.
+  const std::string lines = ToJson(stream).dump() + "\n" + ToJson(named.results.streams[0]).dump();
+  const auto read = ParseResults(lines, "x");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->streams[0].scored_tokens, 1024);
+  EXPECT_EQ(read->streams[0].logprob_sum, -1280);
+  EXPECT_FALSE(read->streams[1].scored_tokens.has_value());
+}
+
 TEST(ReportTest, TablesSayWhatWasMeasured) {
   const std::vector<Table> tables = MakeTables({Example()});
   std::vector<std::string> names;

@@ -63,7 +63,7 @@ class EvalRunTest : public ::testing::Test {
     return results.value_or(Results());
   }
 
-  const Haystack haystack_ = Haystack::MadeUp();
+  Haystack haystack_ = Haystack::MadeUp();
   FakeEvalService sessions_;
   FakeModelService models_;
   std::unique_ptr<grpc::Server> server_;
@@ -160,6 +160,45 @@ TEST_F(EvalRunTest, StreamsPastAStrategysLengthAreRefusedNotFailed) {
     EXPECT_EQ(!stream.refused.empty(), refused) << stream.key.strategy << " " << stream.refused;
   }
   EXPECT_EQ(sessions_.open_sessions(), 0);
+}
+
+// Of words of one letter and of many: no estimate from the one holds for the other.
+TEST_F(EvalRunTest, ScoresBeginAndEndWhereTheyShall) {
+  std::string text;
+  for (int i = 0; i < 40; ++i) {
+    for (int j = 0; j < 300; ++j) text += i % 2 == 0 ? " a" : " interminably";
+  }
+  haystack_ = Haystack::FromText(text);
+  header_.text = haystack_.Describe();
+  header_.tasks = {"perplexity"};
+  header_.lengths = {2000};
+  ASSERT_EQ(*Run(), 3);
+  for (const StreamResult& stream : Read().streams) {
+    EXPECT_NEAR(static_cast<double>(stream.context_tokens), 2000, 1);
+    EXPECT_NEAR(static_cast<double>(*stream.scored_tokens), 1024, 1);
+  }
+}
+
+TEST_F(EvalRunTest, TheEndOfATextIsScored) {
+  header_.tasks = {"perplexity"};
+  header_.lengths = {500, 6000};
+  header_.streams = 2;
+  ASSERT_EQ(*Run(), 4);
+  const Results results = Read();
+  EXPECT_TRUE(results.questions.empty());
+  ASSERT_EQ(results.streams.size(), 4u);
+  for (const StreamResult& stream : results.streams) {
+    EXPECT_EQ(stream.questions, 0);
+    // All of a short stream; of the other the last quarter, which begins with a word's end.
+    EXPECT_NEAR(static_cast<double>(*stream.scored_tokens), stream.key.length == 500 ? 500 : 1500,
+                2);
+    EXPECT_DOUBLE_EQ(*stream.logprob_sum, -kWordLoss * static_cast<double>(*stream.scored_tokens));
+  }
+  const std::string table = SummaryTable(results);
+  EXPECT_TRUE(absl::StrContains(table,
+                                "perplexity: rasq at 6000 tokens: 2.117 (2.117 to 2.117 of "
+                                "2 streams)"))
+      << table;
 }
 
 TEST_F(EvalRunTest, OneStreamServesSeveralTasks) {

@@ -1,5 +1,5 @@
 // A server whose sessions remember all their text, and that knows one thing: where bAbI's people
-// were said to be last. Its tokens are words.
+// were said to be last. Its tokens are words, each as likely as exp(-kWordLoss).
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -21,6 +21,8 @@ inline int64_t CountWords(absl::string_view text) {
       absl::StrSplit(text, absl::ByAnyChar(" \n\t"), absl::SkipEmpty());
   return static_cast<int64_t>(words.size());
 }
+
+inline constexpr double kWordLoss = 0.75;
 
 class FakeEvalService : public v1::SessionService::Service {
  public:
@@ -60,8 +62,10 @@ class FakeEvalService : public v1::SessionService::Service {
                                                      v1::StreamAppendRequest>* stream) override {
     v1::StreamAppendRequest request;
     std::string id;
+    int64_t scored = 0;
     while (stream->Read(&request)) {
       if (id.empty()) id = request.session_id();
+      if (request.score()) scored += CountWords(request.content().text());
       const std::lock_guard<std::mutex> lock(mu_);
       Session& session = sessions_.at(id);
       session.text += request.content().text();
@@ -74,6 +78,8 @@ class FakeEvalService : public v1::SessionService::Service {
       ack.set_context_tokens(words);
       ack.set_accepted_tokens(words);
       ack.set_absorbed_tokens(words);
+      ack.set_scored_tokens(scored);
+      ack.set_logprob_sum(-kWordLoss * static_cast<double>(scored));
       stream->Write(ack);
     }
     return grpc::Status::OK;

@@ -1,4 +1,5 @@
-// A session service that keeps the text it is sent, and breaks streams where a test says so.
+// A session service that keeps the text it is sent, a token a byte, each of which it finds as
+// likely as exp(-0.5); and breaks streams where a test says so.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -69,7 +70,7 @@ class FakeSessionService : public v1::SessionService::Service {
       ++streams_;
     }
     v1::StreamAppendRequest request;
-    int64_t messages = 0, unacknowledged = 0;
+    int64_t messages = 0, unacknowledged = 0, scored = 0;
     while (stream->Read(&request)) {
       ++messages;
       const bool over = planned && messages > plan.good_messages;
@@ -83,6 +84,9 @@ class FakeSessionService : public v1::SessionService::Service {
         unacknowledged += static_cast<int64_t>(request.content().text().size());
         largest_in_flight_ = std::max(largest_in_flight_, unacknowledged);
         arrived_.notify_all();
+        if (request.score()) scored += static_cast<int64_t>(request.content().text().size());
+        ack.set_scored_tokens(scored);
+        ack.set_logprob_sum(-0.5 * static_cast<double>(scored));
         ack.set_next_offset(Size());
         ack.set_context_tokens(Size());
         ack.set_accepted_tokens(Size());

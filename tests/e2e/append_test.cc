@@ -148,6 +148,51 @@ TEST_F(AppendTest, StreamAcksWhatItAbsorbed) {
   EXPECT_EQ(whole.context_tokens(), last.context_tokens());
 }
 
+// In one call, and over a stream of which the messages ask one by one.
+TEST_F(AppendTest, ScoresWhatIsAskedFor) {
+  StartServer();
+  ASSERT_TRUE(Create("whole").ok());
+  ASSERT_TRUE(Create("streamed").ok());
+  ASSERT_TRUE(Create("plain").ok());
+  const std::string text = "One line of the wire. And another line of the wire.\n";
+  v1::AppendRequest request;
+  request.set_session_id("whole");
+  request.mutable_content()->set_text(text);
+  request.set_score(true);
+  v1::AppendResponse whole, plain;
+  grpc::ClientContext call;
+  ASSERT_TRUE(sessions().Append(&WithDeadline(call), request, &whole).ok());
+  EXPECT_EQ(whole.scored_tokens(), whole.appended_tokens() - 1);
+  EXPECT_LT(whole.logprob_sum(), 0);
+  ASSERT_TRUE(Append("plain", text, &plain).ok());
+  EXPECT_EQ(plain.appended_tokens(), whole.appended_tokens());
+  EXPECT_EQ(plain.scored_tokens(), 0);
+  EXPECT_EQ(plain.logprob_sum(), 0);
+
+  grpc::ClientContext context;
+  const auto stream = sessions().StreamAppend(&WithDeadline(context));
+  for (size_t at = 0; at < text.size(); at += 20) {
+    v1::StreamAppendRequest piece = Piece("streamed", text.substr(at, 20));
+    piece.set_score(true);
+    ASSERT_TRUE(stream->Write(piece));
+  }
+  ASSERT_TRUE(stream->Write(Piece("streamed", text)));
+  stream->WritesDone();
+  v1::StreamAppendResponse last;
+  ASSERT_TRUE(Drain(*stream, last).ok());
+  EXPECT_GT(last.absorbed_tokens(), 2 * last.scored_tokens());
+  // What the last scored piece held back came with the next one, which did not ask.
+  EXPECT_LE(last.scored_tokens(), whole.scored_tokens());
+  EXPECT_GE(last.scored_tokens(), whole.scored_tokens() - 2);
+  EXPECT_LT(last.logprob_sum(), 0);
+
+  request.mutable_content()->mutable_embeddings();
+  grpc::ClientContext refused;
+  const grpc::Status status = sessions().Append(&WithDeadline(refused), request, &whole);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_NE(status.error_message().find("score=true"), std::string::npos) << status.error_message();
+}
+
 TEST_F(AppendTest, StreamGoesOnFromNextOffset) {
   StartServer();
   ASSERT_TRUE(Create("s").ok());

@@ -198,6 +198,20 @@ TEST(ConvertTest, AppendTakesEachKindOfContent) {
   ASSERT_TRUE(converted.ok()) << converted.status();
   EXPECT_EQ(std::get<EmbeddingRows>(converted->content).rows, 1);
   EXPECT_THAT(std::get<EmbeddingRows>(converted->content).values, ElementsAre(1.0f, -2.0f));
+  EXPECT_FALSE(converted->score);
+}
+
+TEST(ConvertTest, ScoresGoBothWays) {
+  v1::AppendRequest request;
+  request.set_session_id("s");
+  request.mutable_content()->set_text("text");
+  request.set_score(true);
+  EXPECT_TRUE(TakeAppend(request, SmallModel(), ContentLimits())->score);
+  const v1::AppendResponse response =
+      ToProto(AppendResult{.appended_tokens = 3, .scored_tokens = 2, .logprob_sum = -1.5});
+  EXPECT_EQ(response.appended_tokens(), 3);
+  EXPECT_EQ(response.scored_tokens(), 2);
+  EXPECT_EQ(response.logprob_sum(), -1.5);
 }
 
 TEST(ConvertTest, AppendRefusesBadContent) {

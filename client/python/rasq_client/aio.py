@@ -46,11 +46,13 @@ class AsyncGeneration:
 class AsyncAppendStream:
     """As AppendStream. One task writes."""
 
-    def __init__(self, client: AsyncClient, session_id: str, limits: StreamLimits) -> None:
+    def __init__(
+        self, client: AsyncClient, session_id: str, limits: StreamLimits, score: bool = False
+    ) -> None:
         self._client = client
         self._session_id = session_id
         self._limits = limits
-        self._pieces = Pieces(session_id, limits)
+        self._pieces = Pieces(session_id, limits, score)
         self._changed = asyncio.Condition()
         self._call: Optional[grpc.aio.StreamStreamCall] = None
         self._reader: Optional[asyncio.Task[None]] = None
@@ -320,18 +322,19 @@ class AsyncClient:
         *,
         offset: Optional[int] = None,
         pinned: bool = False,
+        score: bool = False,
     ) -> pb.AppendResponse:
         with translated():
             return await self.sessions.Append(
-                requests.append_request(session_id, content, offset, pinned),
+                requests.append_request(session_id, content, offset, pinned, score),
                 metadata=self.metadata(session_id),
                 timeout=self.timeout,
             )
 
     def append_stream(
-        self, session_id: str, limits: StreamLimits = StreamLimits()
+        self, session_id: str, limits: StreamLimits = StreamLimits(), *, score: bool = False
     ) -> AsyncAppendStream:
-        return AsyncAppendStream(self, session_id, limits)
+        return AsyncAppendStream(self, session_id, limits, score)
 
     def generate(
         self,

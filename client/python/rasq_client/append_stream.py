@@ -59,12 +59,14 @@ class _Connection:
 class AppendStream:
     """Made by Client.append_stream. One thread writes; progress may be looked at by any."""
 
-    def __init__(self, client: Client, session_id: str, limits: StreamLimits) -> None:
+    def __init__(
+        self, client: Client, session_id: str, limits: StreamLimits, score: bool = False
+    ) -> None:
         self._client = client
         self._session_id = session_id
         self._limits = limits
         self._changed = threading.Condition()
-        self._pieces = Pieces(session_id, limits)
+        self._pieces = Pieces(session_id, limits, score)
         self._connection: Optional[_Connection] = None
         self._connections = 0
         self._error: Optional[BaseException] = None

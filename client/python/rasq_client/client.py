@@ -178,17 +178,23 @@ class Client:
         *,
         offset: Optional[int] = None,
         pinned: bool = False,
+        score: bool = False,
     ) -> pb.AppendResponse:
-        """Returns when the content is in the session's state. For much text: append_stream."""
+        """Returns when the content is in the session's state. For much text: append_stream.
+
+        With `score` the answer has logprob_sum, how likely the model found the scored_tokens.
+        """
         with translated():
             return self.sessions.Append(
-                requests.append_request(session_id, content, offset, pinned),
+                requests.append_request(session_id, content, offset, pinned, score),
                 metadata=self.metadata(session_id),
                 timeout=self.timeout,
             )
 
-    def append_stream(self, session_id: str, limits: StreamLimits = StreamLimits()) -> AppendStream:
-        return AppendStream(self, session_id, limits)
+    def append_stream(
+        self, session_id: str, limits: StreamLimits = StreamLimits(), *, score: bool = False
+    ) -> AppendStream:
+        return AppendStream(self, session_id, limits, score)
 
     def generate(
         self,

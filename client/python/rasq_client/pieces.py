@@ -38,13 +38,16 @@ class AppendProgress:
     appended_tokens: int = 0  # absorbed since this stream began
     context_tokens: int = 0  # the session's
     next_offset: int = 0  # the session's
+    # With score=True. What a broken connection did not tell any more is in neither.
+    scored_tokens: int = 0
+    logprob_sum: float = 0.0  # of these, natural logarithm
     reconnects: int = 0
 
 
 class Pieces:
     """What was written and not acknowledged. No I/O, no threads."""
 
-    def __init__(self, session_id: str, limits: StreamLimits) -> None:
+    def __init__(self, session_id: str, limits: StreamLimits, score: bool = False) -> None:
         self.progress = AppendProgress()
         self.attempts = 0  # since a byte last came across
         self.started = False
@@ -53,6 +56,8 @@ class Pieces:
         self._asked_backoff = 0.0  # seconds, by a server that had no room
         self._session_id = session_id
         self._limits = limits
+        self._score = score
+        self._scored_before = (0, 0.0)  # by earlier connections: tokens, and their sum
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         self._pieces: collections.deque[tuple[int, bytes]] = collections.deque()
         self._first_offset = self._first_tokens = 0
@@ -94,7 +99,10 @@ class Pieces:
         """What this connection has not carried yet, which from now on counts as sent."""
         requests = [
             pb.StreamAppendRequest(
-                session_id=self._session_id, offset=offset, content=pb.Content(text=piece.decode())
+                session_id=self._session_id,
+                offset=offset,
+                content=pb.Content(text=piece.decode()),
+                score=self._score,
             )
             for offset, piece in self._pieces
             if offset >= self._sent
@@ -147,12 +155,15 @@ class Pieces:
             )
         self.acknowledge(session.next_offset, session.context_tokens)
         self._sent = session.next_offset
+        self._scored_before = (self.progress.scored_tokens, self.progress.logprob_sum)
         self.draining = False
         self.absorbed = True
 
     def on_ack(self, ack: pb.StreamAppendResponse) -> None:
         self.draining |= ack.draining
         self.absorbed = ack.absorbed_tokens == ack.accepted_tokens
+        self.progress.scored_tokens = self._scored_before[0] + ack.scored_tokens
+        self.progress.logprob_sum = self._scored_before[1] + ack.logprob_sum
         self.acknowledge(ack.next_offset, ack.context_tokens)
 
     def acknowledge(self, next_offset: int, context_tokens: int) -> None:

@@ -112,10 +112,14 @@ def restore_request(snapshot_id: str, session_id: str, labels: Labels) -> pb.Res
 
 
 def append_request(
-    session_id: str, content: Content, offset: Optional[int], pinned: bool
+    session_id: str, content: Content, offset: Optional[int], pinned: bool, score: bool
 ) -> pb.AppendRequest:
     return pb.AppendRequest(
-        session_id=session_id, content=content_of(content), offset=offset, pinned=pinned
+        session_id=session_id,
+        content=content_of(content),
+        offset=offset,
+        pinned=pinned,
+        score=score,
     )
 
 

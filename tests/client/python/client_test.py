@@ -166,6 +166,17 @@ class ClientTest(unittest.TestCase):
         a, b = self.rasq.get_session(one), self.rasq.get_session(many)
         self.assertEqual((a.next_offset, a.context_tokens), (b.next_offset, b.context_tokens))
 
+    def test_scores(self):
+        one, many = self.make(), self.make()
+        whole = self.rasq.append(one, TEXT, score=True)
+        self.assertEqual(whole.scored_tokens, whole.appended_tokens - 1)
+        with self.rasq.append_stream(many, score=True) as stream:
+            stream.write(TEXT)
+        self.assertEqual(stream.progress.scored_tokens, whole.scored_tokens)
+        # Parts of segments are equal to rounding.
+        self.assertAlmostEqual(stream.progress.logprob_sum / whole.logprob_sum, 1, places=2)
+        self.assertEqual(self.rasq.append(one, TEXT).scored_tokens, 0)
+
     def test_a_stream_outlives_its_connections(self):
         relay = Relay(os.environ["RASQ_ADDRESS"])
         self.addCleanup(relay.close)

@@ -76,6 +76,20 @@ class OffsetsTest(unittest.TestCase):
             (10, 5, 110),
         )
 
+    def test_scores_are_summed_over_connections(self):
+        pieces = Pieces("s", StreamLimits(), score=True)
+        pieces.synchronise(session(next_offset=0))
+        pieces.add(b"abcd")
+        pieces.add(b"ef")
+        self.assertEqual([request.score for request in pieces.unsent()], [True, True])
+        pieces.on_ack(pb.StreamAppendResponse(next_offset=4, scored_tokens=3, logprob_sum=-1.5))
+        pieces.on_ack(pb.StreamAppendResponse(next_offset=4, scored_tokens=4, logprob_sum=-2))
+        pieces.synchronise(session(next_offset=4))
+        self.assertEqual([request.score for request in pieces.unsent()], [True])
+        pieces.on_ack(pb.StreamAppendResponse(next_offset=6, scored_tokens=2, logprob_sum=-0.25))
+        self.assertEqual((pieces.progress.scored_tokens, pieces.progress.logprob_sum), (6, -2.25))
+        self.assertFalse(self.pieces.unsent()[0].score)
+
     def test_lost_text_and_other_writers(self):
         self.pieces.acknowledge(104, 41)
         with self.assertRaises(RasqError) as lost:
