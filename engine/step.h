@@ -50,6 +50,10 @@ struct StreamStep {
   ReadPolicy read = {};
   std::optional<SamplePolicy> sample;    // draw a token after the last one
   std::vector<float>* logits = nullptr;  // [tokens, vocab]: filled if set. For tests and perplexity
+  // [positions up to the last token's own]: filled if set. What the last token gives to each in
+  // attention, the mean over the heads, summed over the layers. The stream is of a layout that keeps
+  // all and that Model::ServeKeyWeights knows; `tokens` are of one segment.
+  std::vector<float>* key_weights = nullptr;
 };
 
 struct StepOutcome {
