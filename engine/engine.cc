@@ -31,6 +31,12 @@ absl::StatusOr<SessionOptions> Engine::Impl::CheckOptions(const SessionOptions& 
   } else if (checked.rag != RagOptions()) {
     return absl::InvalidArgumentError("options.rag: is of strategy rag, not of options.strategy");
   }
+  if (checked.strategy == Strategy::kAttentionRag) {
+    RASQ_ASSIGN_OR_RETURN(checked.attention_rag, CheckAttentionRag(checked.attention_rag));
+  } else if (checked.attention_rag != AttentionRagOptions()) {
+    return absl::InvalidArgumentError(
+        "options.attention_rag: is of strategy attention_rag, not of options.strategy");
+  }
   if (checked.ttl < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         absl::StrCat("options.ttl=", absl::FormatDuration(checked.ttl), ": is negative"));
@@ -73,8 +79,8 @@ SessionInfo Engine::Impl::Info(const Session& session) const {
           .context_tokens = session.absorbed_tokens,
           .backlog_tokens = session.accepted_tokens - session.absorbed_tokens,
           .next_offset = session.known_offset,
-          .state_bytes = session.layout->strategy == Strategy::kRag ? session.history_bytes
-                                                                    : session.layout->bytes};
+          .state_bytes = session.layout->keeps_history() ? session.history_bytes
+                                                         : session.layout->bytes};
 }
 
 SessionInfo Engine::Impl::InfoOf(const Session& session) const {

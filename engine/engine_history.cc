@@ -1,5 +1,6 @@
-// Sessions of strategy rag: text is kept as tokens on the host (token_history.h), and each question
-// reads what it finds there with full attention, in a state that its generation alone has.
+// Sessions of strategies rag and attention_rag: text is kept as tokens on the host
+// (token_history.h), and each question reads what it finds there with full attention, in a state
+// that its generation alone has.
 #include <algorithm>
 #include <utility>
 
@@ -42,25 +43,27 @@ absl::StatusOr<RagOptions> Engine::Impl::CheckRag(const RagOptions& options) con
 }
 
 absl::Status Engine::Impl::CheckHistoryContent(const Session& session, const Content& content) {
-  if (session.layout->strategy != Strategy::kRag) return absl::OkStatus();
+  if (!session.layout->keeps_history()) return absl::OkStatus();
   if (!std::holds_alternative<EmbeddingRows>(content)) return absl::OkStatus();
   return absl::FailedPreconditionError(
       "content.embeddings: the session's strategy keeps token ids");
 }
 
 absl::Status Engine::Impl::CheckHistoryRoom(const Session& session, int64_t num_tokens) const {
-  if (session.layout->strategy != Strategy::kRag) return absl::OkStatus();
+  if (!session.layout->keeps_history()) return absl::OkStatus();
   const int64_t context = session.accepted_tokens + num_tokens;
-  if (session.options.rag.history_tokens > 0 || context <= options_.max_history_tokens) {
+  if (HistoryOptions(session.options).history_tokens > 0 ||
+      context <= options_.max_history_tokens) {
     return absl::OkStatus();
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("context_tokens=", context, " with this call's: strategy rag keeps at most ",
-                   options_.max_history_tokens, ", or the newest with rag.history_tokens"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "context_tokens=", context, " with this call's: strategy ", Name(session.layout->strategy),
+      " keeps at most ", options_.max_history_tokens, ", or the newest with history_tokens"));
 }
 
 absl::Status Engine::Impl::CheckPassages(const Session& session, int64_t prompt_tokens) const {
-  if (session.layout->strategy != Strategy::kRag) return absl::OkStatus();
+  if (session.prompts != nullptr) return CheckSearch(session, prompt_tokens);
+  if (!session.layout->keeps_history()) return absl::OkStatus();
   // BOS and one token to generate.
   const int64_t passages = std::min(session.accepted_tokens, MaxPassageTokens(session.options.rag));
   const int64_t context = passages + prompt_tokens + 1;
@@ -96,30 +99,44 @@ bool Engine::Impl::AdvanceHistory(const SessionPtr& session) {
   return true;
 }
 
-// The context of a generation: BOS if texts begin with it, the chunks that its prompt finds, the
-// prompt. What the session's text holds back belongs to its last chunk.
-absl::Status Engine::Impl::AddPassages(const Session& session, Generation& generation) {
-  const auto own = generation.prompt.begin() + (generation.held_tokens > 0 ? 1 : 0);
+// What a generation reads of the history comes before its prompt. What the session's text holds
+// back belongs to its last chunk.
+absl::Status Engine::Impl::BeginReading(const Session& session, Generation& generation) {
   std::vector<int32_t> question;
-  for (auto input = own; input != generation.prompt.end(); ++input) {
-    question.insert(question.end(), (*input)->ids.begin(), (*input)->ids.end());
+  for (size_t i = generation.held_tokens > 0 ? 1 : 0; i < generation.prompt.size(); ++i) {
+    const std::vector<int32_t>& ids = generation.prompt[i]->ids;
+    question.insert(question.end(), ids.begin(), ids.end());
   }
   absl::Span<const int32_t> held;
   if (generation.held_tokens > 0) held = generation.prompt.front()->ids;
+  if (session.prompts != nullptr) {
+    BeginSearch(session, generation, std::move(question), session.history->Chunks(held));
+    return absl::OkStatus();
+  }
   RASQ_ASSIGN_OR_RETURN(
-      const std::vector<Passage> passages,
+      std::vector<Passage> passages,
       session.history->Search(question, held, [this](absl::Span<const int32_t> text) {
         return model_->Embedding(text);
       }));
+  double total = 0;
+  for (const Passage& passage : passages) total += std::max(0.0, passage.score);
+  for (Passage& passage : passages) {
+    passage.score = total > 0 ? std::max(0.0, passage.score) / total : 0;
+  }
+  AddContext(generation, passages, MaxPassageTokens(session.options.rag));
+  return absl::OkStatus();
+}
 
+// The context of a generation: BOS if texts begin with it, the passages, the prompt. Scores are the
+// evidence's; `searched` tokens might have been read.
+void Engine::Impl::AddContext(Generation& generation, const std::vector<Passage>& passages,
+                              int64_t searched) {
   const int32_t bos = tokenizer_->add_bos() ? tokenizer_->bos_token_id() : -1;
   const auto push = [&](std::vector<int32_t> ids) {
     generation.queue->Push(std::make_shared<Input>(Input{.ids = std::move(ids)}));
   };
   // A text that begins with the prompt has its own.
   if (bos >= 0 && generation.begun_before) push({bos});
-  double total = 0;
-  for (const Passage& passage : passages) total += std::max(0.0, passage.score);
   int64_t read = 0;
   for (const Passage& passage : passages) {
     const std::vector<int32_t>& ids = passage.input->ids;
@@ -130,20 +147,19 @@ absl::Status Engine::Impl::AddPassages(const Session& session, Generation& gener
     }
     read += passage.input->size();
     if (generation.request.evidence == 0) continue;
-    const double share = total > 0 ? std::max(0.0, passage.score) / total : 0;
     for (size_t i = 0; i < ids.size(); ++i) {
       generation.evidence[passage.position + static_cast<int64_t>(i)] = {.token = ids[i],
-                                                                         .share = share};
+                                                                         .share = passage.score};
     }
   }
-  for (auto input = own; input != generation.prompt.end(); ++input) generation.queue->Push(*input);
+  for (size_t i = generation.held_tokens > 0 ? 1 : 0; i < generation.prompt.size(); ++i) {
+    generation.queue->Push(generation.prompt[i]);
+  }
   generation.retrieved_tokens = read;
   generation.num_retrievals = 1;
   if (observer_ != nullptr) {
-    observer_->OnRetrieval(static_cast<int32_t>(MaxPassageTokens(session.options.rag)),
-                           static_cast<int32_t>(read));
+    observer_->OnRetrieval(static_cast<int32_t>(searched), static_cast<int32_t>(read));
   }
-  return absl::OkStatus();
 }
 
 }  // namespace rasq

@@ -83,13 +83,21 @@ class Engine::Impl {
     StateOrigin origin;
   };
 
-  // What a step moves forward: a session's own stream, or a generation's copy of it.
+  // What a step moves forward: a session's own stream, or a generation's copy of it, or a part of
+  // the search that comes before an answer.
   struct Stream {
     SessionPtr session;
     std::shared_ptr<Generation> generation;  // null: the session's own
+    Probe* probe = nullptr;                  // of the generation's search; null: none
 
-    InputQueue& queue() const { return generation ? *generation->queue : session->queue; }
-    StreamCursor& cursor() const { return generation ? generation->cursor : session->cursor; }
+    InputQueue& queue() const {
+      if (probe != nullptr) return probe->queue;
+      return generation ? *generation->queue : session->queue;
+    }
+    StreamCursor& cursor() const {
+      if (probe != nullptr) return probe->cursor;
+      return generation ? generation->cursor : session->cursor;
+    }
     int64_t& deficit() const { return generation ? generation->deficit : session->deficit; }
   };
   struct Share {
@@ -116,6 +124,8 @@ class Engine::Impl {
   // rasq without a part, and of generations that read text which is kept on the host.
   absl::Status InitVariants(const MemoryConfig& memory);
   absl::StatusOr<std::unique_ptr<StatePool>> MakeVariant(const MemoryConfig& memory) const;
+  absl::Status InitProbes(const MemoryConfig& memory);
+  int32_t ExtraProbes() const;
   // Null if such sessions are not served.
   const StatePool* FindPool(const SessionOptions& options) const;
   const StatePool& PoolOf(const SessionOptions& options) const { return *FindPool(options); }
@@ -124,6 +134,7 @@ class Engine::Impl {
   // Callers' side.
   absl::StatusOr<SessionOptions> CheckOptions(const SessionOptions& options) const;
   absl::StatusOr<RagOptions> CheckRag(const RagOptions& options) const;
+  absl::StatusOr<AttentionRagOptions> CheckAttentionRag(const AttentionRagOptions& options) const;
   // What a session that keeps a history refuses; of others nothing.
   static absl::Status CheckHistoryContent(const Session& session, const Content& content);
   // kFailedPrecondition or kInvalidArgument if it asks for scores that there cannot be.
@@ -132,6 +143,7 @@ class Engine::Impl {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckPassages(const Session& session, int64_t prompt_tokens) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static absl::Status CheckSearch(const Session& session, int64_t prompt_tokens);
   absl::Status CheckGenerate(const GenerateRequest& request) const;
   absl::Status CheckContent(const Content& content) const;
   absl::Status LogHealth() const;
@@ -226,12 +238,19 @@ class Engine::Impl {
   void CountStart(const std::string& tenant);
   StepPlan PlanShares();
   void PlanDecoding(StepPlan& plan);
+  static void AddShares(const Stream& stream, int64_t tokens, StepPlan& plan);
   std::vector<Flow> FindFlows(int64_t rows, std::vector<Stream>& streams);
   bool MayMove(const std::string& tenant, TokenKind kind, int64_t& tokens);
   void AccountStep(const StepPlan& plan, const std::vector<StreamStep>& steps, absl::Duration time);
   // ... sessions that keep their text on the host (engine_history.cc) ...
   bool AdvanceHistory(const SessionPtr& session);
-  absl::Status AddPassages(const Session& session, Generation& generation);
+  absl::Status BeginReading(const Session& session, Generation& generation);
+  void AddContext(Generation& generation, const std::vector<Passage>& passages, int64_t searched);
+  // ... of them those that look up where an answer attends (engine_attention_rag.cc) ...
+  void BeginSearch(const Session& session, Generation& generation, std::vector<int32_t> question,
+                   std::vector<Passage> chunks);
+  void AfterProbe(const Stream& stream, const StepOutcome& outcome);
+  absl::Status EndSearch(const Session& session, Generation& generation);
   // ... appends that are scored (engine_scores.cc) ...
   static void AddTargets(Session& session, const InputToken& next, StreamStep& step);
   static void NoteScores(Session& session, const StreamStep& step, const StepOutcome& outcome);
@@ -251,7 +270,7 @@ class Engine::Impl {
   bool RunStep();
   void ReportStep(const std::vector<Share>& shares, absl::Duration time);
   void FailStep(const std::vector<Share>& shares, const absl::Status& status);
-  absl::Status ClearFresh(Session& session);
+  absl::Status ClearFresh(const Stream& stream);
   void AfterToken(const SessionPtr& session, const std::shared_ptr<Generation>& generation,
                   const StepOutcome& outcome);
   void NoteRetrievals(Generation* generation, const StepOutcome& outcome);
@@ -271,7 +290,9 @@ class Engine::Impl {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<Model> model_;         // the thread's own
   std::map<Strategy, StateRoom> rooms_;  // by strategy; kDefault: that of rasq and window
-  StateRoom history_room_;               // of sessions that keep a history: places without slots
+  // Of sessions that keep a history: places without slots.
+  std::map<Strategy, StateRoom> history_rooms_;
+  std::vector<StateLayout> probe_layouts_;  // of searches, by length
   std::unique_ptr<SlotPool> host_slots_;
   std::map<Strategy, StatePool> pools_;
   // Of rasq: without clusters, null if the model has none; without compression.

@@ -18,7 +18,7 @@ constexpr int32_t kMany = 1 << 20;
 
 // Whether states of the strategy have slots of their own; the others share some.
 bool HasOwnRoom(Strategy strategy) {
-  return strategy != Strategy::kRasq && strategy != Strategy::kWindow && strategy != Strategy::kRag;
+  return strategy != Strategy::kRasq && strategy != Strategy::kWindow && !KeepsHistory(strategy);
 }
 
 bool Serves(const EngineOptions& options, Strategy strategy) {
@@ -138,7 +138,7 @@ absl::Status Engine::Impl::Init() {
   RASQ_ASSIGN_OR_RETURN(model_, Model::Create(*checkpoint_, memory, limits, *ops_));
   scheduler_limits_ = {.max_rows = limits.max_rows,
                        .max_segments = limits.MaxSegments(memory.segment),
-                       .max_streams = limits.max_streams,
+                       .max_streams = limits.max_streams - ExtraProbes(),
                        .quantum = memory.segment};
   const int64_t weight_bytes = ops_->allocated_bytes() - model_->workspace_bytes();
   RASQ_RETURN_IF_ERROR(InitPools(max_sessions, memory));
@@ -210,10 +210,10 @@ absl::StatusOr<StepLimits> Engine::Impl::MakeLimits(int32_t max_sessions,
       stores > 0
           ? std::max(copies, stores * (options_.max_full_sessions + options_.max_generations))
           : 0;
-  return StepLimits{.max_streams = max_streams,
+  return StepLimits{.max_streams = max_streams + ExtraProbes(),
                     .max_store_streams = std::min(store_streams, max_streams),
                     .max_rows = max_rows,
-                    .max_samples = copies};
+                    .max_samples = copies + ExtraProbes()};
 }
 
 absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& memory) {
@@ -226,7 +226,7 @@ absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& m
   for (const Strategy strategy : options_.strategies) {
     if (strategy == Strategy::kRasq && !memory.has_memory()) continue;
     if (HasOwnRoom(strategy) && options_.max_full_sessions == 0) continue;
-    if (strategy == Strategy::kRag) continue;  // InitVariants'
+    if (KeepsHistory(strategy)) continue;  // InitVariants'
     StatePool& pool = pools_[strategy];
     RASQ_ASSIGN_OR_RETURN(pool.layout, MakeStateLayout(strategy, checkpoint_->model(), memory,
                                                        ops_->element(), store));
@@ -234,6 +234,7 @@ absl::Status Engine::Impl::InitPools(int32_t max_sessions, const MemoryConfig& m
     pool.room = &rooms_[HasOwnRoom(strategy) ? strategy : Strategy::kDefault];
     pool.origin = OriginOf(checkpoint_->fingerprint(), ops_->element(), pool.layout);
   }
+  RASQ_RETURN_IF_ERROR(InitProbes(memory));
   return InitRooms(max_sessions);
 }
 

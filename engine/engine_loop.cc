@@ -73,8 +73,8 @@ void Engine::Impl::Run() {
 
 void Engine::Impl::Shutdown() {
   while (!generations_.empty()) {
-    const auto [session, generation] = generations_.begin()->second;
-    EndGeneration(session, generation, Stopping());
+    const Stream stream = generations_.begin()->second;
+    EndGeneration(stream.session, stream.generation, Stopping());
   }
   const bool saves = store_ != nullptr && store_->has_states();
   const std::map<int64_t, SessionPtr> busy = busy_;
@@ -125,8 +125,9 @@ void Engine::Impl::Cancel(const std::vector<int64_t>& ids) {
   for (const int64_t id : ids) {
     const auto found = generations_.find(id);
     if (found == generations_.end()) continue;
-    const auto [session, generation] = found->second;
-    EndGeneration(session, generation, absl::CancelledError("cancelled by the client"));
+    const Stream stream = found->second;
+    EndGeneration(stream.session, stream.generation,
+                  absl::CancelledError("cancelled by the client"));
   }
 }
 

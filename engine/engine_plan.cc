@@ -90,9 +90,23 @@ Engine::Impl::StepPlan Engine::Impl::PlanShares() {
   const std::vector<int32_t> tokens = PlanStep(plan.decoding, limits, flows, scheduler_);
   for (size_t i = 0; i < flows.size(); ++i) {
     streams[i].deficit() = flows[i].deficit;
-    if (tokens[i] > 0) plan.shares.push_back({streams[i], tokens[i]});
+    if (tokens[i] > 0) AddShares(streams[i], tokens[i], plan);
   }
   return plan;
+}
+
+// A generation's search is one flow, which its probes share in their order.
+void Engine::Impl::AddShares(const Stream& stream, int64_t tokens, StepPlan& plan) {
+  if (stream.generation == nullptr || stream.generation->search == nullptr) {
+    plan.shares.push_back({stream, tokens});
+    return;
+  }
+  for (Probe& probe : stream.generation->search->probes()) {
+    const int64_t part = std::min(tokens, probe.queue.size());
+    if (part == 0) continue;
+    plan.shares.push_back({{stream.session, stream.generation, &probe}, part});
+    tokens -= part;
+  }
 }
 
 // A tenant that may not draw a token for each of its generations draws it for those that have
@@ -134,9 +148,12 @@ std::vector<Flow> Engine::Impl::FindFlows(int64_t rows, std::vector<Stream>& str
   for (const auto& [key, stream] : candidates) {
     const Session& session = *stream.session;
     const int32_t segment = session.layout->shape.segment_rows;
+    const AttentionSearch* search = stream.generation ? stream.generation->search.get() : nullptr;
     std::vector<int32_t> parts =
-        stream.queue().Parts(stream.cursor(), segment, std::max<int64_t>(segment, rows),
-                             /*keep_last=*/stream.generation == nullptr);
+        search != nullptr
+            ? search->Parts(rows)
+            : stream.queue().Parts(stream.cursor(), segment, std::max<int64_t>(segment, rows),
+                                   /*keep_last=*/stream.generation == nullptr);
     if (parts.empty()) continue;
     if (session.layout->has_store()) parts.resize(1);  // it moves by one segment a step
     const auto [found, is_new] = allowed.try_emplace(session.name.tenant, 0);

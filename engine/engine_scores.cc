@@ -39,9 +39,10 @@ bool ScoreIsDue(const Session& session) {
 
 absl::Status Engine::Impl::CheckScore(const Session& session, const AppendRequest& request) {
   if (!request.score) return absl::OkStatus();
-  if (session.layout->strategy == Strategy::kRag) {
+  if (session.layout->keeps_history()) {
     return absl::FailedPreconditionError(
-        "score=true: strategy rag keeps text alone, which no model reads before a question");
+        absl::StrCat("score=true: strategy ", Name(session.layout->strategy),
+                     " keeps text alone, which no model reads before a question"));
   }
   if (std::holds_alternative<EmbeddingRows>(request.content)) {
     return absl::InvalidArgumentError("score=true: the rows of content.embeddings are no tokens");

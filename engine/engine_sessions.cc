@@ -106,17 +106,22 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
     session->next_offset = record.mark.next_offset;
     session->pinned_tokens = record.mark.pinned_tokens;
   }
-  if (session->layout->strategy == Strategy::kRag) {
+  if (session->layout->keeps_history()) {
     const Input tokens{.ids = std::move(record.history)};
     RASQ_RETURN_IF_ERROR(CheckTokens(tokens));
     if (tokens.size() > record.cursor.position) {
       return absl::DataLossError(absl::StrCat("session_id=", record.name.id,
                                               ": its history has more tokens than it was given"));
     }
-    session->history = std::make_unique<TokenHistory>(record.options.rag, &ends_sentence_,
-                                                      record.cursor.position - tokens.size());
+    session->history =
+        std::make_unique<TokenHistory>(HistoryOptions(record.options), &ends_sentence_,
+                                       record.cursor.position - tokens.size());
     session->history->Append(tokens.ids);
     session->history_bytes = session->history->bytes();
+  }
+  if (session->layout->strategy == Strategy::kAttentionRag) {
+    RASQ_ASSIGN_OR_RETURN(session->prompts,
+                          SearchPrompts::Create(record.options.attention_rag, *tokenizer_));
   }
   if (record.queue.empty()) return session;
   const int64_t num_tokens = record.context_tokens() - record.cursor.position;

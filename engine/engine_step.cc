@@ -154,7 +154,7 @@ absl::StatusOr<bool> Engine::Impl::StartGeneration(const SessionPtr& session,
   generation.queue = session->queue;
   generation.context_tokens = session->cursor.position + session->queue.size();
   if (session->history != nullptr) {
-    RASQ_RETURN_IF_ERROR(AddPassages(*session, generation));
+    RASQ_RETURN_IF_ERROR(BeginReading(*session, generation));
   } else {
     generation.cursor = session->cursor;
     for (const auto& input : generation.prompt) generation.queue->Push(input);
@@ -210,6 +210,15 @@ StreamStep Engine::Impl::MakeStep(const Share& share) {
   const Stream& stream = share.stream;
   Session& session = *stream.session;
   Generation* generation = stream.generation.get();
+  if (Probe* probe = stream.probe; probe != nullptr) {
+    StreamStep step{.layout = &generation->search->layout(),
+                    .state = probe->state,
+                    .cursor = &probe->cursor,
+                    .tokens = probe->queue.Pop(share.tokens)};
+    if (probe->draws() && probe->queue.size() == 0) step.sample = SamplePolicy();
+    if (probe->task == Probe::Task::kScore) step.key_weights = &probe->key_weights;
+    return step;
+  }
   StreamStep step =
       StepOf(session, generation != nullptr ? generation->slot.data() : session.slot.data(),
              stream.cursor(), stream.queue().Pop(share.tokens));
@@ -234,7 +243,7 @@ bool Engine::Impl::RunStep() {
   absl::Status reset;
   for (const Share& share : shares) {
     steps.push_back(MakeStep(share));
-    if (share.stream.generation == nullptr) reset.Update(ClearFresh(*share.stream.session));
+    reset.Update(ClearFresh(share.stream));
   }
   const absl::StatusOr<std::vector<StepOutcome>> outcomes =
       reset.ok() ? model_->Step(steps) : absl::StatusOr<std::vector<StepOutcome>>(reset);
@@ -248,7 +257,11 @@ bool Engine::Impl::RunStep() {
   being_copied_.clear();  // the step has waited for the device
   ++num_steps_;
   for (size_t i = 0; i < shares.size(); ++i) {
-    const auto& [session, generation] = shares[i].stream;
+    const auto& [session, generation, probe] = shares[i].stream;
+    if (probe != nullptr) {
+      AfterProbe(shares[i].stream, (*outcomes)[i]);
+      continue;
+    }
     NoteRetrievals(generation.get(), (*outcomes)[i]);
     if (generation == nullptr) {
       NoteScores(*session, steps[i], (*outcomes)[i]);
@@ -283,15 +296,21 @@ void Engine::Impl::FailStep(const std::vector<Share>& shares, const absl::Status
     health_ = status;
   }
   for (const Share& share : shares) {
-    const auto& [session, generation] = share.stream;
+    const auto& [session, generation, probe] = share.stream;
     if (generation != nullptr && !generation->over) EndGeneration(session, generation, failure);
     FailSession(session, failure);
   }
 }
 
-// The slot of a new session holds what its last owner left, until its first use.
-absl::Status Engine::Impl::ClearFresh(Session& session) {
-  if (!session.fresh) return absl::OkStatus();
+// The slot of a new session holds what its last owner left, until its first use; a probe's part of
+// one what was read there before.
+absl::Status Engine::Impl::ClearFresh(const Stream& stream) {
+  if (Probe* probe = stream.probe; probe != nullptr) {
+    if (!std::exchange(probe->fresh, false)) return absl::OkStatus();
+    return ResetState(stream.generation->search->layout(), *ops_, probe->state);
+  }
+  Session& session = *stream.session;
+  if (stream.generation != nullptr || !session.fresh) return absl::OkStatus();
   session.fresh = false;
   return ResetState(*session.layout, *ops_, session.slot.data());
 }

@@ -1,7 +1,5 @@
 // States that are no pool of their own: of strategy rasq without a part, which lie in its slots but
 // otherwise, and of generations that read a history kept on the host, in slots of strategy full.
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "engine/engine_impl.h"
 #include "engine/sentences.h"
@@ -41,19 +39,22 @@ absl::Status Engine::Impl::InitVariants(const MemoryConfig& memory) {
     }
     RASQ_ASSIGN_OR_RETURN(no_rckv_pool_, MakeVariant(exact));
   }
-  const bool asked = std::find(options_.strategies.begin(), options_.strategies.end(),
-                               Strategy::kRag) != options_.strategies.end();
-  if (asked && options_.max_history_sessions > 0 && pools_.contains(Strategy::kFull)) {
-    ends_sentence_ = SentenceEnds(*tokenizer_);
+  if (options_.max_history_sessions == 0 || !pools_.contains(Strategy::kFull)) {
+    return absl::OkStatus();
+  }
+  for (const Strategy strategy : options_.strategies) {
+    if (!KeepsHistory(strategy)) continue;
+    if (ends_sentence_.empty()) ends_sentence_ = SentenceEnds(*tokenizer_);
     StatePool pool = pools_.at(Strategy::kFull);
-    pool.layout.strategy = Strategy::kRag;
+    pool.layout.strategy = strategy;
     // Its sessions have no state on the device: their tokens mean the same wherever the model does.
     pool.origin = {{"model", checkpoint_->fingerprint()}};
-    pool.room = &history_room_;
-    history_room_.max_open = options_.max_history_sessions;
-    pools_[Strategy::kRag] = std::move(pool);
+    StateRoom& room = history_rooms_[strategy];
+    room.max_open = options_.max_history_sessions;
+    pool.room = &room;
+    pools_[strategy] = std::move(pool);
     MutexLock lock(mu_);
-    num_open_[&history_room_] = 0;
+    num_open_[&room] = 0;
   }
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "engine/attention_search.h"
 #include "engine/engine.h"
 #include "engine/input_queue.h"
 #include "engine/model.h"
@@ -85,6 +86,8 @@ struct Generation {
   StreamCursor cursor;
   std::optional<InputQueue> queue;
   std::optional<OutputText> output;
+  // Of strategy attention_rag, until it is done: it has the slot, and `queue` waits.
+  std::unique_ptr<AttentionSearch> search;
   int64_t context_tokens = 0;
   absl::Time run_time;              // it left the queue
   absl::Time first_time;            // its first token

@@ -225,9 +225,13 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
                                               .staged_v = staged_v,
                                               .clusters = attention.clusters}));
   }
-  if (watch_ != nullptr || group.layout->strategy == Strategy::kPyramid) attention.lse = w.lse;
+  if (watch_ != nullptr || group.key_weights != nullptr ||
+      group.layout->strategy == Strategy::kPyramid) {
+    attention.lse = w.lse;
+  }
   RASQ_RETURN_IF_ERROR(ops_.StreamAttention(attention));
   if (watch_ != nullptr) RASQ_RETURN_IF_ERROR(Watch(layer, attention));
+  if (group.key_weights != nullptr) RASQ_RETURN_IF_ERROR(WeighKeys(layer, group, attention));
 
   // Only now: the rows and slots that this overwrites were still to be read.
   if (has_clusters && group.retrieves) {

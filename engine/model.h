@@ -44,6 +44,10 @@ class Model {
   // first of them.
   absl::Status Serve(const StateLayout& layout);
 
+  // Makes room for the StreamStep::key_weights of so many streams of a step, of layouts that are no
+  // longer than this one.
+  absl::Status ServeKeyWeights(const StateLayout& layout, int32_t streams);
+
   // Runs the streams' tokens through the decoder, writes their states and moves their cursors.
   // Streams must fit in `limits`; ids must be in the vocabulary. After an error the streams' states
   // are unusable.
@@ -69,7 +73,10 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const MemoryConfig& memory() const { return memory_; }
   const StepLimits& limits() const { return limits_; }
-  int64_t workspace_bytes() const { return workspace_.bytes + (lists_ ? lists_->bytes() : 0); }
+  int64_t workspace_bytes() const {
+    return workspace_.bytes + (lists_ ? lists_->bytes() : 0) +
+           (key_weights_ ? key_weights_->bytes() : 0);
+  }
 
  private:
   // A StepGroup whose descriptors are on the device.
@@ -82,6 +89,7 @@ class Model {
     bool retrieves;         // a segment begins somewhere in it
     bool keeps_sinks;       // one of the first tokens of a stream leaves the window
     const int32_t* budget;  // [layers, chunks] of strategy pyramid: see pyramid_entries.h
+    float* key_weights;     // of KeyWeights, if its streams ask for these
   };
   // Steps in which all streams decode and that are equal in this run the same operations with the
   // same arguments.
@@ -140,6 +148,11 @@ class Model {
   HeadLists ListsOf(int32_t layer, const DeviceGroup& group) const;
   // After a layer's attention, in a run of SumRepeats (model_repeats.cc).
   absl::Status Watch(int32_t layer, const StreamAttentionArgs& attention);
+  // What its streams' last tokens attend to (model_key_weights.cc).
+  float* TakeKeyWeights(const StepGroup& group, int64_t& used) const;
+  absl::Status WeighKeys(int32_t layer, const DeviceGroup& group,
+                         const StreamAttentionArgs& attention);
+  absl::Status ReadKeyWeights(absl::Span<const StreamStep> streams, const StepBatch& batch);
   // What comes out of it (model_outputs.cc).
   absl::Status CopyLogits(absl::Span<const StreamStep> streams);
   // Logits of rows of the residual stream into the workspace; `row` picks them, null: the first.
@@ -163,6 +176,8 @@ class Model {
   std::unique_ptr<Buffer> lists_;
   int64_t max_listed_ = 0;   // of the layouts that are served
   int64_t max_scratch_ = 0;  // words a list, of the strategies' operations
+
+  std::unique_ptr<Buffer> key_weights_;  // float, of all groups of a step; null: nobody asks
 
   RepeatWatch* watch_ = nullptr;  // while SumRepeats runs
 

@@ -23,7 +23,7 @@ bool AllDecode(absl::Span<const StreamStep> streams) {
   return std::all_of(streams.begin(), streams.end(), [&](const StreamStep& stream) {
     return stream.layout == streams[0].layout && stream.tokens.size() == 1 &&
            stream.tokens[0].embedding == nullptr && stream.sample.has_value() &&
-           stream.targets.empty() && stream.logits == nullptr;
+           stream.targets.empty() && stream.logits == nullptr && stream.key_weights == nullptr;
   });
 }
 
@@ -77,6 +77,7 @@ absl::StatusOr<std::vector<StepOutcome>> Model::Step(absl::Span<const StreamStep
   ReadCounts(batch, outcomes);
   RASQ_RETURN_IF_ERROR(ReadTargets(streams, outcomes));
   RASQ_RETURN_IF_ERROR(CopyLogits(streams));
+  RASQ_RETURN_IF_ERROR(ReadKeyWeights(streams, batch));
 
   for (const StepGroup& group : batch.groups) {
     for (size_t c = 0; c < group.stream.size(); ++c) {  // padding has none
@@ -94,6 +95,7 @@ absl::Status Model::UploadStep(absl::Span<const StreamStep> streams, const StepB
   token_ = upload.Put<int32_t>(batch.token);
   pinned_ = upload.Put<uint8_t>(batch.pinned);
   groups_.clear();
+  int64_t weights_used = 0;
   for (const StepGroup& group : batch.groups) {
     const bool retrieves =
         group.layout->has_memory() &&
@@ -120,7 +122,8 @@ absl::Status Model::UploadStep(absl::Span<const StreamStep> streams, const StepB
                        .first_store = group.first_store,
                        .retrieves = retrieves,
                        .keeps_sinks = keeps_sinks,
-                       .budget = UploadBudgets(streams, group)});
+                       .budget = UploadBudgets(streams, group),
+                       .key_weights = TakeKeyWeights(group, weights_used)});
   }
   UploadSamples(streams, batch);
   UploadTargets(streams, batch);

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "engine/generation.h"
 #include "engine/input_queue.h"
+#include "engine/search_prompts.h"
 #include "engine/session_record.h"
 #include "engine/slot_pool.h"
 #include "engine/state_layout.h"
@@ -73,6 +74,7 @@ struct Session {
   std::map<std::string, std::string> labels;
   absl::Time create_time;
   const StateLayout* layout = nullptr;
+  std::shared_ptr<const SearchPrompts> prompts;  // of strategy attention_rag
 
   // What has been said so far, and in what order. Locked before the engine's own mutex.
   Mutex input_mu;
@@ -120,7 +122,7 @@ struct Session {
   int64_t file_loaded = 0;  // of them, those that `file` holds
   StreamCursor cursor;
   InputQueue queue;
-  // In place of a state, of strategy rag; null: of another. All that was absorbed, or its end.
+  // In place of a state, of strategies that keep histories; null: of others. All that was absorbed, or its end.
   std::unique_ptr<TokenHistory> history;
   std::deque<WorkItem> items;       // accepted and not ended
   int64_t loaded_tokens = 0;        // ever put into `queue`

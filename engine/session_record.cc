@@ -76,6 +76,31 @@ absl::StatusOr<RagOptions> DecodeRag(const Json& json) {
   return rag;
 }
 
+Json EncodeAttentionRag(const AttentionRagOptions& rag) {
+  return {{"chunk_tokens", rag.chunk_tokens},
+          {"top_tokens", rag.top_tokens},
+          {"history_tokens", rag.history_tokens},
+          {"anchor_prompt", Binary(rag.anchor_prompt)},
+          {"hint_prompt", Binary(rag.hint_prompt)},
+          {"hint", Binary(rag.hint)}};
+}
+
+absl::StatusOr<AttentionRagOptions> DecodeAttentionRag(const Json& json) {
+  FieldReader fields(json, "options.attention_rag");
+  AttentionRagOptions rag;
+  rag.chunk_tokens = static_cast<int32_t>(fields.Int("chunk_tokens", 1, kMaxRagTokens));
+  rag.top_tokens = static_cast<int32_t>(fields.Int("top_tokens", 1, kMaxRagTokens));
+  rag.history_tokens = fields.Int("history_tokens", 0, kMost);
+  rag.anchor_prompt = ReadBytes(fields, "anchor_prompt");
+  rag.hint_prompt = ReadBytes(fields, "hint_prompt");
+  rag.hint = ReadBytes(fields, "hint");
+  if (rag.history_tokens > 0 && rag.history_tokens < rag.chunk_tokens) {
+    fields.Bad("history_tokens", Json(rag.history_tokens), "0, or at least chunk_tokens");
+  }
+  RASQ_RETURN_IF_ERROR(fields.status());
+  return rag;
+}
+
 Json EncodeOptions(const SessionOptions& options) {
   Json json = {{"strategy", static_cast<int>(options.strategy)},
                {"ttl_us", absl::ToInt64Microseconds(options.ttl)},
@@ -90,6 +115,9 @@ Json EncodeOptions(const SessionOptions& options) {
                {"no_sqa", options.ablation.no_sqa},
                {"no_rckv", options.ablation.no_rckv}};
   if (options.strategy == Strategy::kRag) json["rag"] = EncodeRag(options.rag);
+  if (options.strategy == Strategy::kAttentionRag) {
+    json["attention_rag"] = EncodeAttentionRag(options.attention_rag);
+  }
   return json;
 }
 
@@ -123,10 +151,14 @@ absl::StatusOr<SessionOptions> DecodeOptions(const Json& json) {
     fields.Bad("seed", json.value("seed", Json()), "an integer");
   }
   const Json none;
-  const Json* rag = fields.Find("rag");
+  const bool by_attention = options.strategy == Strategy::kAttentionRag;
+  const Json* rag = fields.Find(by_attention ? "attention_rag" : "rag");
   RASQ_RETURN_IF_ERROR(fields.status());
   if (options.strategy == Strategy::kRag) {
     RASQ_ASSIGN_OR_RETURN(options.rag, DecodeRag(rag != nullptr ? *rag : none));
+  }
+  if (by_attention) {
+    RASQ_ASSIGN_OR_RETURN(options.attention_rag, DecodeAttentionRag(rag != nullptr ? *rag : none));
   }
   return options;
 }

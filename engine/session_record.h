@@ -46,7 +46,7 @@ struct SessionRecord {
   InputMark mark;       // after all of `queue`
   StreamCursor cursor;  // of the slab
   std::vector<std::shared_ptr<const Input>> queue;
-  // In place of a slab, of strategy rag: its tokens up to the cursor, or as many of them as it
+  // In place of a slab, of strategies that keep histories: its tokens up to the cursor, or as many of them as it
   // keeps.
   std::vector<int32_t> history;
 

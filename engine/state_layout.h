@@ -75,7 +75,9 @@ struct StateLayout {
   bool has_memory() const { return shape.capacity > 0; }
   bool has_clusters() const { return cluster_layout.head_bytes > 0; }
   // Nothing may leave the window: it holds all that is read.
-  bool keeps_all() const { return strategy == Strategy::kFull || strategy == Strategy::kRag; }
+  bool keeps_all() const { return strategy == Strategy::kFull || keeps_history(); }
+  // A session of it has no such state, but its generations do: its text is kept on the host.
+  bool keeps_history() const { return KeepsHistory(strategy); }
 };
 
 // Of the clusters of a segment that may read so many entries; all zero if it can have none.

@@ -59,6 +59,7 @@ void AddStream(const StreamStep& stream, int32_t index, StepBatch& batch, StepGr
     done += part;
     ++chunk.num_segments;
   }
+  RASQ_CHECK(!group.weighs_keys || (stream.layout->keeps_all() && chunk.num_segments == 1));
   // What leaves must be in the rings: see head_lists.h.
   RASQ_CHECK(!stream.layout->has_store() || chunk.num_segments == 1);
   chunk.leave_end = LeavingEnd(shape, cursor.segment_start);
@@ -82,10 +83,16 @@ void AddStream(const StreamStep& stream, int32_t index, StepBatch& batch, StepGr
 StepBatch MakeStepBatch(absl::Span<const StreamStep> streams) {
   StepBatch batch;
   batch.last_row.resize(streams.size());
+  const auto belongs = [](const StreamStep& stream, const StepGroup& group) {
+    return stream.layout == group.layout && (stream.key_weights != nullptr) == group.weighs_keys;
+  };
   for (const StreamStep& stream : streams) {
     const bool known = std::any_of(batch.groups.begin(), batch.groups.end(),
-                                   [&](const auto& g) { return g.layout == stream.layout; });
-    if (!known) batch.groups.emplace_back().layout = stream.layout;
+                                   [&](const StepGroup& group) { return belongs(stream, group); });
+    if (known) continue;
+    StepGroup& group = batch.groups.emplace_back();
+    group.layout = stream.layout;
+    group.weighs_keys = stream.key_weights != nullptr;
   }
   for (StepGroup& group : batch.groups) {
     group.first_segment = batch.num_segments;
@@ -94,7 +101,7 @@ StepBatch MakeStepBatch(absl::Span<const StreamStep> streams) {
     group.first_entry = batch.num_entry_rows;
     group.first_store = batch.num_store_segments;
     for (size_t i = 0; i < streams.size(); ++i) {
-      if (streams[i].layout == group.layout) {
+      if (belongs(streams[i], group)) {
         AddStream(streams[i], static_cast<int32_t>(i), batch, group);
       }
     }

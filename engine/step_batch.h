@@ -11,11 +11,13 @@
 
 namespace rasq {
 
-// The streams of one layout: operations over streams run once a group. Indices in `chunks` and
+// The streams of one layout, with or without StreamStep::key_weights: operations over streams run
+// once a group. Indices in `chunks` and
 // `segments` count within the group, but for rows; `first_*` say where the group's share of the
 // step's arrays begins.
 struct StepGroup {
   const StateLayout* layout = nullptr;
+  bool weighs_keys = false;
   std::vector<StreamChunk> chunks;
   std::vector<StreamSegment> segments;
   std::vector<WritePolicy> write;  // [chunks]

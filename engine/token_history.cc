@@ -16,6 +16,14 @@ constexpr double kLengthCorrection = 0.75;  // b
 
 }  // namespace
 
+RagOptions HistoryOptions(const SessionOptions& options) {
+  if (options.strategy == Strategy::kRag) return options.rag;
+  return {.chunk_tokens = options.attention_rag.chunk_tokens,
+          .chunks = 1,
+          .retriever = RagRetriever::kNone,
+          .history_tokens = options.attention_rag.history_tokens};
+}
+
 TokenHistory::TokenHistory(const RagOptions& options, const std::vector<bool>* ends_sentence,
                            int64_t position)
     : options_(options), ends_sentence_(ends_sentence), end_(position) {
@@ -77,7 +85,7 @@ std::vector<TokenHistory::Term> TokenHistory::TermsOf(absl::Span<const int32_t> 
 absl::Status TokenHistory::Describe(Chunk& chunk, TextEmbedder embed) const {
   if (options_.retriever == RagRetriever::kBm25) {
     chunk.terms = TermsOf(chunk.input->ids);
-  } else {
+  } else if (options_.retriever == RagRetriever::kEmbeddings) {
     RASQ_ASSIGN_OR_RETURN(chunk.embedding, embed(chunk.input->ids));
   }
   return absl::OkStatus();
@@ -140,10 +148,28 @@ std::vector<double> TokenHistory::Cosines(const std::vector<float>& question,
   return scores;
 }
 
+std::vector<Passage> TokenHistory::Chunks(absl::Span<const int32_t> tail) const {
+  std::vector<Passage> passages;
+  passages.reserve(chunks_.size() + 1);
+  for (const std::shared_ptr<Chunk>& chunk : chunks_) {
+    passages.push_back({.position = chunk->position, .input = chunk->input});
+  }
+  std::vector<int32_t> rest = open_;
+  rest.insert(rest.end(), tail.begin(), tail.end());
+  const auto tokens = static_cast<int64_t>(rest.size());
+  for (int64_t begin = 0; begin < tokens; begin += options_.chunk_tokens) {
+    const int64_t end = std::min<int64_t>(tokens, begin + options_.chunk_tokens);
+    passages.push_back({.position = end_ - static_cast<int64_t>(open_.size()) + begin,
+                        .input = std::make_shared<Input>(
+                            Input{.ids = {rest.begin() + begin, rest.begin() + end}})});
+  }
+  return passages;
+}
+
 absl::StatusOr<std::vector<Passage>> TokenHistory::Search(absl::Span<const int32_t> question,
                                                           absl::Span<const int32_t> tail,
                                                           TextEmbedder embed) const {
-  RASQ_CHECK(num_indexed_ == chunks_.size());
+  RASQ_CHECK(num_indexed_ == chunks_.size() && options_.retriever != RagRetriever::kNone);
   std::vector<const Chunk*> chunks;
   chunks.reserve(chunks_.size() + 1);
   for (const std::shared_ptr<Chunk>& chunk : chunks_) chunks.push_back(chunk.get());

@@ -1,8 +1,8 @@
-// What a session of strategy rag remembers: all its tokens, or the newest of them, on the host, cut
-// into chunks, and an index to find chunks by. Chunks are consecutive runs of chunk_tokens tokens,
-// or sentences of at most so many, where one of fewer than kLeastSentenceTokens goes on in the
-// next, so that what a chunk costs beside its tokens is bounded; the last one is open: it is
-// searched too, but is in no index.
+// What a session of strategy rag or attention_rag remembers: all its tokens, or the newest of them,
+// on the host, cut into chunks, and an index to find chunks by. Chunks are consecutive runs of
+// chunk_tokens tokens, or sentences of at most so many, where one of fewer than
+// kLeastSentenceTokens goes on in the next, so that what a chunk costs beside its tokens is
+// bounded; the last one is open: it is searched too, but is in no index.
 //
 // Scores of a chunk for a question, by RagRetriever:
 //   kBm25        sum over the question's tokens t of idf(t) tf (k1 + 1) / (tf + k1 (1 - b + b
@@ -11,6 +11,7 @@
 //                Source: Robertson and Zaragoza 2009, "The probabilistic relevance framework"; the
 //                idf that is never negative is Lucene's.
 //   kEmbeddings  the cosine of the two mean input embeddings.
+// Of kNone, for strategy attention_rag, which reads all chunks, nothing is searched.
 //
 // One thread at a time. A copy shares the chunks and, as far as it goes, their index.
 #pragma once
@@ -36,7 +37,10 @@ inline constexpr int32_t kLeastSentenceTokens = 4;
 using TextEmbedder =
     absl::FunctionRef<absl::StatusOr<std::vector<float>>(absl::Span<const int32_t>)>;
 
-// A chunk that was found.
+// How the history of a session is made, if its strategy keeps one.
+RagOptions HistoryOptions(const SessionOptions& options);
+
+// A chunk, or a part of one, that was found.
 struct Passage {
   int64_t position = 0;  // of its first token, counted from the session's start
   std::shared_ptr<const Input> input;
@@ -54,8 +58,12 @@ class TokenHistory {
   // Takes closed chunks of about so many tokens into the index. True if none is left.
   absl::StatusOr<bool> Index(int64_t tokens, TextEmbedder embed);
 
+  // All chunks in order, without scores. `tail` are tokens behind the last, which belong to the
+  // open chunk; what is then too long for one is several.
+  std::vector<Passage> Chunks(absl::Span<const int32_t> tail) const;
   // The options.chunks chunks of highest score, between equals the newer, in options.order. `tail`
-  // are tokens behind the last, which belong to the open chunk. REQUIRES: all is in the index.
+  // are tokens behind the last, which belong to the open chunk. REQUIRES: all is in the index,
+  // and there is a retriever.
   absl::StatusOr<std::vector<Passage>> Search(absl::Span<const int32_t> question,
                                               absl::Span<const int32_t> tail,
                                               TextEmbedder embed) const;

@@ -43,7 +43,8 @@ enum class Strategy : int8_t {
   kRasq = 1,
   kFull = 2,
   kWindow = 3,
-  kRag = 4,  // text on the host: see RagOptions
+  kRag = 4,           // text on the host: see RagOptions
+  kAttentionRag = 5,  // text on the host: see AttentionRagOptions
   // Published methods that keep exact keys and values behind the window: see state_layout.h.
   kGca = 6,
   kRazor = 7,
@@ -61,6 +62,8 @@ constexpr const char* Name(Strategy strategy) {
       return "window";
     case Strategy::kRag:
       return "rag";
+    case Strategy::kAttentionRag:
+      return "attention_rag";
     case Strategy::kGca:
       return "gca";
     case Strategy::kRazor:
@@ -69,6 +72,10 @@ constexpr const char* Name(Strategy strategy) {
       return "pyramid";
   }
   return "unknown";
+}
+// Whether its sessions keep their text on the host, and states only while they generate.
+constexpr bool KeepsHistory(Strategy strategy) {
+  return strategy == Strategy::kRag || strategy == Strategy::kAttentionRag;
 }
 enum class SessionState : int8_t {
   kActive,
@@ -89,7 +96,7 @@ struct Ablation {
 
 enum class RagSplit : int8_t { kTokens, kSentences };
 enum class RagOrder : int8_t { kChronological, kScore };
-enum class RagRetriever : int8_t { kBm25, kEmbeddings };
+enum class RagRetriever : int8_t { kBm25, kEmbeddings, kNone };
 
 // Of strategy rag, naive retrieval-augmented generation: what was appended is kept as tokens, cut
 // into chunks; of each question's generation the chunks that fit it best are the context, before
@@ -101,12 +108,32 @@ struct RagOptions {
   int32_t chunks = 0;        // k, how many are read; 0: 5
   RagSplit split = RagSplit::kTokens;
   RagOrder order = RagOrder::kChronological;     // kScore: the best first
-  RagRetriever retriever = RagRetriever::kBm25;  // see token_history.h
+  RagRetriever retriever = RagRetriever::kBm25;  // not kNone; see token_history.h
   // Past so many the oldest chunks fall out; 0: all is kept, up to EngineOptions'
   // max_history_tokens, past which appends are refused.
   int64_t history_tokens = 0;
 
   bool operator==(const RagOptions&) const = default;
+};
+
+// Of strategy attention_rag (AttentionRAG, arXiv:2503.10720): what was appended is kept as tokens. A
+// generation reads chunk after chunk of them, each before its prompt, and looks in each where the
+// first token of an answer attends; the sentences there are its context, before the prompt. See
+// attention_search.h. Prompts are texts that the tokens of a {chunk}, of the {question}, which is
+// the generation's prompt, and of the {hint} are put into.
+inline constexpr int32_t kMaxHintTokens = 32;
+inline constexpr int64_t kMaxPromptBytes = 4096;
+struct AttentionRagOptions {
+  int32_t chunk_tokens = 0;    // m; 0: 300
+  int32_t top_tokens = 0;      // k of a chunk, whose sentences are kept; 0: 12
+  int64_t history_tokens = 0;  // as RagOptions'
+  // With {chunk} and {question} once each, and {hint} at most once. Empty: {chunk}{question}{hint}.
+  std::string anchor_prompt;
+  // What the answer begins with: `hint` or, with a `hint_prompt` that has {question} once, the first
+  // line of what the model says to it, of at most kMaxHintTokens. Both empty: nothing.
+  std::string hint_prompt, hint;
+
+  bool operator==(const AttentionRagOptions&) const = default;
 };
 
 struct SessionOptions {
@@ -121,6 +148,7 @@ struct SessionOptions {
   int32_t priority = 0;                    // higher first
   Ablation ablation;                       // of strategy rasq
   RagOptions rag;                          // of strategy rag
+  AttentionRagOptions attention_rag;       // of strategy attention_rag
 };
 
 struct SessionInfo {
@@ -135,7 +163,7 @@ struct SessionInfo {
   int64_t context_tokens = 0;  // in the session's state
   int64_t backlog_tokens = 0;  // accepted, not yet in its state
   int64_t next_offset = 0;     // bytes of text + number of ids + number of embedding rows accepted
-  int64_t state_bytes = 0;     // on the device, constant; of strategy rag on the host, and grows
+  int64_t state_bytes = 0;     // on the device, constant; of histories on the host, and grows
 };
 
 // Rows that take the place of token embeddings (images, audio).
@@ -320,14 +348,17 @@ struct EngineOptions {
   // Sessions open at once. 0: as many as there are places for their states, where a disk has 65536.
   int32_t max_open_sessions = 0;
   int32_t max_generations = 4;  // generations at once; each works on a copy of a state
-  // Those that sessions may have; rasq only where the model has a memory, rag only beside full.
+  // Those that sessions may have; rasq only where the model has a memory, rag and attention_rag,
+  // which keep histories, only beside full.
   std::vector<Strategy> strategies = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull,
                                       Strategy::kRag};
-  // States of each strategy but rasq, window and rag; 0: none of these are served, nor rag.
+  // States of each strategy but rasq, window and those that keep histories; 0: none of these are
+  // served, nor histories.
   int32_t max_full_sessions = 2;
   // Length at which strategy full refuses more, and the published methods as they were published.
   int32_t full_context_tokens = 8192;
-  int32_t max_history_sessions = 16;     // open sessions of strategy rag; 0: none are served
+  // Open sessions of each strategy that keeps histories; 0: none are served.
+  int32_t max_history_sessions = 16;
   int64_t max_history_tokens = 4 << 20;  // that one of them may keep
   BaselineOptions baselines;
   int32_t capacity_tokens = 0;  // entries of the rotating buffer; 0: the model's

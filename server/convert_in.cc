@@ -57,6 +57,8 @@ absl::StatusOr<Strategy> StrategyFromProto(v1::Strategy strategy) {
       return Strategy::kPyramid;
     case v1::STRATEGY_RAG:
       return Strategy::kRag;
+    case v1::STRATEGY_ATTENTION_RAG:
+      return Strategy::kAttentionRag;
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("options.strategy=", static_cast<int>(strategy), ": unknown"));
@@ -87,6 +89,25 @@ absl::StatusOr<RagOptions> RagFromProto(const v1::RagOptions& rag) {
   return result;
 }
 
+absl::StatusOr<AttentionRagOptions> AttentionRagFromProto(const v1::AttentionRagOptions& rag) {
+  const auto check = [](absl::string_view field, int64_t value, int64_t most) {
+    return CheckRange<int64_t>(absl::StrCat("options.attention_rag.", field), value, 0, most);
+  };
+  RASQ_RETURN_IF_ERROR(check("chunk_tokens", rag.chunk_tokens(), kMaxRagTokens));
+  RASQ_RETURN_IF_ERROR(check("top_tokens", rag.top_tokens(), kMaxRagTokens));
+  RASQ_RETURN_IF_ERROR(check("history_tokens", rag.history_tokens(), INT64_MAX));
+  const auto size = [](const std::string& text) { return static_cast<int64_t>(text.size()); };
+  RASQ_RETURN_IF_ERROR(check("anchor_prompt.size", size(rag.anchor_prompt()), kMaxPromptBytes));
+  RASQ_RETURN_IF_ERROR(check("hint_prompt.size", size(rag.hint_prompt()), kMaxPromptBytes));
+  RASQ_RETURN_IF_ERROR(check("hint.size", size(rag.hint()), kMaxPromptBytes));
+  return AttentionRagOptions{.chunk_tokens = rag.chunk_tokens(),
+                             .top_tokens = rag.top_tokens(),
+                             .history_tokens = rag.history_tokens(),
+                             .anchor_prompt = rag.anchor_prompt(),
+                             .hint_prompt = rag.hint_prompt(),
+                             .hint = rag.hint()};
+}
+
 absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& options) {
   SessionOptions result;
   RASQ_ASSIGN_OR_RETURN(result.strategy, StrategyFromProto(options.strategy()));
@@ -115,6 +136,7 @@ absl::StatusOr<SessionOptions> OptionsFromProto(const v1::SessionOptions& option
                      .no_sqa = options.ablation().no_sqa(),
                      .no_rckv = options.ablation().no_rckv()};
   RASQ_ASSIGN_OR_RETURN(result.rag, RagFromProto(options.rag()));
+  RASQ_ASSIGN_OR_RETURN(result.attention_rag, AttentionRagFromProto(options.attention_rag()));
   return result;
 }
 

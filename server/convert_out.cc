@@ -24,6 +24,8 @@ v1::Strategy ToProto(Strategy strategy) {
       return v1::STRATEGY_PYRAMID;
     case Strategy::kRag:
       return v1::STRATEGY_RAG;
+    case Strategy::kAttentionRag:
+      return v1::STRATEGY_ATTENTION_RAG;
   }
   return v1::STRATEGY_UNSPECIFIED;
 }
@@ -37,6 +39,15 @@ void SetRag(const RagOptions& rag, v1::RagOptions& proto) {
   proto.set_retriever(rag.retriever == RagRetriever::kBm25 ? v1::RAG_RETRIEVER_BM25
                                                            : v1::RAG_RETRIEVER_EMBEDDINGS);
   proto.set_history_tokens(rag.history_tokens);
+}
+
+void SetAttentionRag(const AttentionRagOptions& rag, v1::AttentionRagOptions& proto) {
+  proto.set_chunk_tokens(rag.chunk_tokens);
+  proto.set_top_tokens(rag.top_tokens);
+  proto.set_history_tokens(rag.history_tokens);
+  proto.set_anchor_prompt(rag.anchor_prompt);
+  proto.set_hint_prompt(rag.hint_prompt);
+  proto.set_hint(rag.hint);
 }
 
 v1::SessionState ToProto(SessionState state) {
@@ -96,6 +107,9 @@ v1::Session ToProto(const SessionInfo& session) {
   }
   if (session.options.strategy == Strategy::kRag) {
     SetRag(session.options.rag, *options.mutable_rag());
+  }
+  if (session.options.strategy == Strategy::kAttentionRag) {
+    SetAttentionRag(session.options.attention_rag, *options.mutable_attention_rag());
   }
   proto.set_state(ToProto(session.state));
   proto.set_context_tokens(session.context_tokens);

@@ -112,9 +112,9 @@ Setting Choice(std::string group, std::string name, std::vector<std::pair<std::s
           }};
 }
 
-constexpr Strategy kStrategies[] = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull,
-                                    Strategy::kRag,  Strategy::kRazor,  Strategy::kPyramid,
-                                    Strategy::kGca};
+constexpr Strategy kStrategies[] = {Strategy::kRasq,    Strategy::kWindow,       Strategy::kFull,
+                                    Strategy::kRag,     Strategy::kAttentionRag, Strategy::kRazor,
+                                    Strategy::kPyramid, Strategy::kGca};
 
 // Names, between commas.
 template <typename Strategies>
@@ -278,12 +278,13 @@ const std::vector<Setting>& Settings() {
                       "published.",
                       0, 1 << 20, RASQ_MEMBER(server.engine.baselines.razor_local_tokens)),
       Number<int32_t>("Capacity", "max-history-sessions", "N",
-                      "Sessions of strategy rag on each device, whose text is kept in host memory "
-                      "and whose generations take places of strategy full; 0: none are served.",
+                      "Sessions of strategy rag on each device, and as many of attention_rag, "
+                      "whose text is kept in host memory and whose generations take places of "
+                      "strategy full; 0: none are served.",
                       0, 1 << 20, RASQ_MEMBER(server.engine.max_history_sessions)),
       Number<int64_t>("Capacity", "max-history-tokens", "TOKENS",
-                      "That a session of strategy rag may keep, of 4 bytes and a share of the "
-                      "index each.",
+                      "That a session of strategy rag or attention_rag may keep, of 4 bytes and "
+                      "a share of the index each.",
                       1, kMostHistoryTokens, RASQ_MEMBER(server.engine.max_history_tokens)),
       Number<int32_t>("Capacity", "buffer-capacity-tokens", "TOKENS",
                       "Entries of each session's rotating buffer; 0: the model's.", 0, kMax32,

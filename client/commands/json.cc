@@ -72,6 +72,13 @@ Json ToJson(const v1::Session& s) {
                               {"retriever", ShortName(o.rag().retriever())},
                               {"history_tokens", o.rag().history_tokens()}};
   }
+  if (o.has_attention_rag()) {
+    const v1::AttentionRagOptions& rag = o.attention_rag();
+    json["options"]["attention_rag"] = {
+        {"chunk_tokens", rag.chunk_tokens()},     {"top_tokens", rag.top_tokens()},
+        {"history_tokens", rag.history_tokens()}, {"anchor_prompt", rag.anchor_prompt()},
+        {"hint_prompt", rag.hint_prompt()},       {"hint", rag.hint()}};
+  }
   return json;
 }
 

@@ -86,6 +86,35 @@ struct RagFlags {
   }
 };
 
+// Of the flags of `create` those of strategy attention_rag.
+struct AttentionRagFlags {
+  std::optional<std::string> anchor_prompt, hint_prompt, hint;
+  std::optional<int64_t> chunk_tokens, top_tokens, history_tokens;
+
+  void AddTo(FlagSet* flags) {
+    flags->Add("attention-rag-chunk-tokens", 0, &chunk_tokens, "N tokens of a chunk");
+    flags->Add("attention-rag-top-tokens", 0, &top_tokens, "N of a chunk whose sentences are read");
+    flags->Add("attention-rag-history-tokens", 0, &history_tokens,
+               "N newest tokens are kept; 0: all");
+    flags->Add("attention-rag-anchor-prompt", 0, &anchor_prompt,
+               "TEXT with {chunk}, {question} and {hint}");
+    flags->Add("attention-rag-hint-prompt", 0, &hint_prompt,
+               "TEXT with {question}: asks how the answer begins");
+    flags->Add("attention-rag-hint", 0, &hint, "TEXT that the answer begins with");
+  }
+
+  // Only if one is given: the server refuses them of other strategies.
+  void Fill(v1::SessionOptions* options) const {
+    const auto rag = [&] { return options->mutable_attention_rag(); };
+    if (chunk_tokens.has_value()) rag()->set_chunk_tokens(static_cast<int32_t>(*chunk_tokens));
+    if (top_tokens.has_value()) rag()->set_top_tokens(static_cast<int32_t>(*top_tokens));
+    if (history_tokens.has_value()) rag()->set_history_tokens(*history_tokens);
+    if (anchor_prompt.has_value()) rag()->set_anchor_prompt(*anchor_prompt);
+    if (hint_prompt.has_value()) rag()->set_hint_prompt(*hint_prompt);
+    if (hint.has_value()) rag()->set_hint(*hint);
+  }
+};
+
 // The flags of `create`: what is not given is the server's to decide.
 struct CreateFlags {
   std::optional<std::string> strategy;
@@ -95,11 +124,12 @@ struct CreateFlags {
       replacement_noise;
   bool no_dsr = false, no_sqa = false, no_rckv = false;
   RagFlags rag;
+  AttentionRagFlags attention_rag;
   std::vector<std::string> labels;
 
   void AddTo(FlagSet* flags) {
     flags->Add("strategy", 0, &strategy,
-               "rasq|full|window|rag|razor|pyramid|gca: how it remembers");
+               "rasq|full|window|rag|attention_rag|razor|pyramid|gca: how it remembers");
     flags->Add("ttl", 0, &ttl, "DURATION such as 30m: idle time after which it is deleted");
     flags->Add("retrieval-budget-tokens", 0, &retrieval_budget_tokens, "N tokens read from memory");
     flags->Add("retrieval-budget-gain", 0, &retrieval_budget_gain, "X, more for hard queries");
@@ -112,6 +142,7 @@ struct CreateFlags {
     flags->Add("no-sqa", 0, &no_sqa, "rasq without clusters: entries are read exactly");
     flags->Add("no-rckv", 0, &no_rckv, "rasq without its cache: exact entries, by age");
     rag.AddTo(flags);
+    attention_rag.AddTo(flags);
     flags->Add("label", 'l', &labels, "KEY=VALUE; may be given again");
   }
 
@@ -121,7 +152,7 @@ struct CreateFlags {
       const auto value = ParseChoice<v1::Strategy>(
           "strategy", *strategy,
           {v1::STRATEGY_RASQ, v1::STRATEGY_FULL, v1::STRATEGY_WINDOW, v1::STRATEGY_RAG,
-           v1::STRATEGY_RAZOR, v1::STRATEGY_PYRAMID, v1::STRATEGY_GCA});
+           v1::STRATEGY_ATTENTION_RAG, v1::STRATEGY_RAZOR, v1::STRATEGY_PYRAMID, v1::STRATEGY_GCA});
       if (!value.ok()) return value.status();
       options.set_strategy(*value);
     }
@@ -144,6 +175,7 @@ struct CreateFlags {
       options.mutable_ablation()->set_no_rckv(no_rckv);
     }
     if (absl::Status status = rag.Fill(&options); !status.ok()) return status;
+    attention_rag.Fill(&options);
     return FillLabels(labels, request);
   }
 };

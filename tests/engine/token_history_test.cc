@@ -242,5 +242,30 @@ TEST(SentencesTest, EndsOfBytes) {
   EXPECT_EQ(found, "\n!.?");
 }
 
+// Of strategy attention_rag: nothing is searched, all is read.
+TEST(TokenHistoryTest, ChunksWithoutARetriever) {
+  const RagOptions options =
+      HistoryOptions({.strategy = Strategy::kAttentionRag,
+                      .attention_rag = {.chunk_tokens = 3, .top_tokens = 1, .history_tokens = 7}});
+  TokenHistory history(options, &Ends(), /*position=*/0);
+  history.Append({1, 2, 3, 4, 5, 6, 7, 8});
+  const auto indexed = history.Index(INT64_MAX, NoEmbedding);
+  ASSERT_TRUE(indexed.ok() && *indexed);
+  EXPECT_EQ(history.size(), 5);
+  const auto chunks = [&](const std::vector<int32_t>& tail) {
+    std::vector<std::pair<int64_t, std::vector<int32_t>>> found;
+    for (const Passage& passage : history.Chunks(tail)) {
+      found.emplace_back(passage.position, passage.input->ids);
+    }
+    return found;
+  };
+  using Ids = std::vector<int32_t>;
+  EXPECT_THAT(chunks({}),
+              ElementsAre(std::pair(int64_t{3}, Ids{4, 5, 6}), std::pair(int64_t{6}, Ids{7, 8})));
+  EXPECT_THAT(chunks({9, 10, 11}),
+              ElementsAre(std::pair(int64_t{3}, Ids{4, 5, 6}), std::pair(int64_t{6}, Ids{7, 8, 9}),
+                          std::pair(int64_t{9}, Ids{10, 11})));
+}
+
 }  // namespace
 }  // namespace rasq

@@ -127,7 +127,24 @@ TEST(ConvertTest, CreateSessionRefusesOutlandishValues) {
          r.mutable_options()->mutable_rag()->set_order(static_cast<v1::RagOrder>(3));
        }},
       {"options.rag.history_tokens",
-       [](auto& r) { r.mutable_options()->mutable_rag()->set_history_tokens(-1); }}};
+       [](auto& r) { r.mutable_options()->mutable_rag()->set_history_tokens(-1); }},
+      {"options.attention_rag.chunk_tokens",
+       [](auto& r) { r.mutable_options()->mutable_attention_rag()->set_chunk_tokens(65537); }},
+      {"options.attention_rag.top_tokens",
+       [](auto& r) { r.mutable_options()->mutable_attention_rag()->set_top_tokens(-1); }},
+      {"options.attention_rag.history_tokens",
+       [](auto& r) { r.mutable_options()->mutable_attention_rag()->set_history_tokens(-1); }},
+      {"options.attention_rag.anchor_prompt.size",
+       [](auto& r) {
+         r.mutable_options()->mutable_attention_rag()->set_anchor_prompt(std::string(4097, 'a'));
+       }},
+      {"options.attention_rag.hint_prompt.size",
+       [](auto& r) {
+         r.mutable_options()->mutable_attention_rag()->set_hint_prompt(std::string(4097, 'h'));
+       }},
+      {"options.attention_rag.hint.size", [](auto& r) {
+         r.mutable_options()->mutable_attention_rag()->set_hint(std::string(4097, 'h'));
+       }}};
   for (const auto& [field, change] : cases) {
     v1::CreateSessionRequest request;
     change(request);
@@ -399,6 +416,26 @@ TEST(ConvertTest, AblationAndRagComeBack) {
     EXPECT_EQ(converted->options.strategy, Strategy::kRag);
     EXPECT_EQ(converted->options.rag, rag);
   }
+}
+
+TEST(ConvertTest, AttentionRagComesBack) {
+  SessionInfo session;
+  EXPECT_FALSE(ToProto(session).options().has_attention_rag());
+  session.options.strategy = Strategy::kAttentionRag;
+  session.options.attention_rag = {.chunk_tokens = 9,
+                                   .top_tokens = 8,
+                                   .history_tokens = 70,
+                                   .anchor_prompt = "a",
+                                   .hint_prompt = "b",
+                                   .hint = "c"};
+  v1::CreateSessionRequest request;
+  *request.mutable_options() = ToProto(session).options();
+  EXPECT_FALSE(request.options().has_rag());
+  EXPECT_EQ(request.options().attention_rag().hint_prompt(), "b");
+  const auto converted = FromProto(request, "desk");
+  ASSERT_TRUE(converted.ok()) << converted.status();
+  EXPECT_EQ(converted->options.strategy, Strategy::kAttentionRag);
+  EXPECT_EQ(converted->options.attention_rag, session.options.attention_rag);
 }
 
 TEST(ConvertTest, ChunksMerge) {

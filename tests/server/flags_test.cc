@@ -82,8 +82,10 @@ TEST(FlagsTest, PublishedMethods) {
   EXPECT_EQ(engine.baselines.razor_local_tokens, 100);
   EXPECT_EQ(engine.baselines.pyramid_budget_tokens, 128);
   EXPECT_EQ(engine.baselines.gca_read_chunks, 4);
-  EXPECT_THAT(ErrorOf(ParseFlags({"--strategies=rasq,snap"}, {})),
-              HasSubstr("must be of rasq,window,full,rag,razor,pyramid,gca, each once at most"));
+  EXPECT_THAT(
+      ErrorOf(ParseFlags({"--strategies=rasq,snap"}, {})),
+      HasSubstr(
+          "must be of rasq,window,full,rag,attention_rag,razor,pyramid,gca, each once at most"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--strategies=rasq,rasq"}, {})), HasSubstr("each once at most"));
   EXPECT_THAT(ErrorOf(ParseFlags({"--strategies="}, {})), HasSubstr("must be of rasq"));
 }
