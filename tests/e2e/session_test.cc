@@ -139,6 +139,44 @@ TEST_F(SessionTest, StrategiesAreChosenPerSession) {
   EXPECT_GT(session.state_bytes(), 4 * session.context_tokens());
 }
 
+TEST_F(SessionTest, AttentionRagReadsSentences) {
+  ServerOptions options = TestServerOptions();
+  options.engine.strategies.push_back(Strategy::kAttentionRag);
+  StartServer(options);
+  v1::CreateSessionRequest request;
+  v1::CreateSessionResponse response;
+  const auto create = [&](const std::string& id) {
+    grpc::ClientContext context;
+    request.set_session_id(id);
+    return sessions().CreateSession(&WithDeadline(context), request, &response);
+  };
+  request.mutable_options()->set_strategy(v1::STRATEGY_ATTENTION_RAG);
+  v1::AttentionRagOptions& rag = *request.mutable_options()->mutable_attention_rag();
+  rag.set_anchor_prompt("{question}");
+  google::rpc::BadRequest bad;
+  ASSERT_TRUE(HasDetail(create("bad"), bad));
+  EXPECT_EQ(bad.field_violations(0).field(), "options.attention_rag.anchor_prompt");
+  rag.set_anchor_prompt("{chunk}{question}");
+  rag.set_chunk_tokens(64);
+  rag.set_top_tokens(1);
+  ASSERT_TRUE(create("lines").ok());
+  EXPECT_EQ(response.session().options().strategy(), v1::STRATEGY_ATTENTION_RAG);
+  EXPECT_EQ(response.session().options().attention_rag().anchor_prompt(), "{chunk}{question}");
+
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "Line " + std::to_string(i) + " of many.\n";
+  ASSERT_TRUE(Append("lines", text).ok());
+  v1::GenerateRequest generate = EndlessGeneration("lines");
+  generate.mutable_stop()->set_max_new_tokens(4);
+  generate.set_evidence(1000);
+  v1::GenerateSummary summary;
+  ASSERT_TRUE(Generate(generate, nullptr, &summary).ok());
+  EXPECT_EQ(summary.output_tokens(), 4);
+  EXPECT_GT(summary.retrieved_tokens(), 0);
+  EXPECT_LT(summary.retrieved_tokens(), summary.context_tokens());
+  EXPECT_GT(summary.evidence_size(), 0);
+}
+
 TEST_F(SessionTest, PagesListEverySessionOnce) {
   StartServer();
   for (const char* id : {"a", "b", "c", "d", "e"}) ASSERT_TRUE(Create(id).ok());
