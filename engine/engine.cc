@@ -79,8 +79,8 @@ SessionInfo Engine::Impl::Info(const Session& session) const {
           .context_tokens = session.absorbed_tokens,
           .backlog_tokens = session.accepted_tokens - session.absorbed_tokens,
           .next_offset = session.known_offset,
-          .state_bytes = session.layout->keeps_history() ? session.history_bytes
-                                                         : session.layout->bytes};
+          .state_bytes =
+              session.layout->keeps_history() ? session.history_bytes : session.layout->bytes};
 }
 
 SessionInfo Engine::Impl::InfoOf(const Session& session) const {

@@ -113,9 +113,8 @@ absl::StatusOr<Engine::Impl::SessionPtr> Engine::Impl::MakeSession(SessionRecord
       return absl::DataLossError(absl::StrCat("session_id=", record.name.id,
                                               ": its history has more tokens than it was given"));
     }
-    session->history =
-        std::make_unique<TokenHistory>(HistoryOptions(record.options), &ends_sentence_,
-                                       record.cursor.position - tokens.size());
+    session->history = std::make_unique<TokenHistory>(
+        HistoryOptions(record.options), &ends_sentence_, record.cursor.position - tokens.size());
     session->history->Append(tokens.ids);
     session->history_bytes = session->history->bytes();
   }

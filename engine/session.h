@@ -122,7 +122,8 @@ struct Session {
   int64_t file_loaded = 0;  // of them, those that `file` holds
   StreamCursor cursor;
   InputQueue queue;
-  // In place of a state, of strategies that keep histories; null: of others. All that was absorbed, or its end.
+  // In place of a state, of strategies that keep histories; null: of others. All that was absorbed,
+  // or its end.
   std::unique_ptr<TokenHistory> history;
   std::deque<WorkItem> items;       // accepted and not ended
   int64_t loaded_tokens = 0;        // ever put into `queue`

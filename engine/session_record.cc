@@ -77,12 +77,9 @@ absl::StatusOr<RagOptions> DecodeRag(const Json& json) {
 }
 
 Json EncodeAttentionRag(const AttentionRagOptions& rag) {
-  return {{"chunk_tokens", rag.chunk_tokens},
-          {"top_tokens", rag.top_tokens},
-          {"history_tokens", rag.history_tokens},
-          {"anchor_prompt", Binary(rag.anchor_prompt)},
-          {"hint_prompt", Binary(rag.hint_prompt)},
-          {"hint", Binary(rag.hint)}};
+  return {{"chunk_tokens", rag.chunk_tokens},       {"top_tokens", rag.top_tokens},
+          {"history_tokens", rag.history_tokens},   {"anchor_prompt", Binary(rag.anchor_prompt)},
+          {"hint_prompt", Binary(rag.hint_prompt)}, {"hint", Binary(rag.hint)}};
 }
 
 absl::StatusOr<AttentionRagOptions> DecodeAttentionRag(const Json& json) {

@@ -46,8 +46,8 @@ struct SessionRecord {
   InputMark mark;       // after all of `queue`
   StreamCursor cursor;  // of the slab
   std::vector<std::shared_ptr<const Input>> queue;
-  // In place of a slab, of strategies that keep histories: its tokens up to the cursor, or as many of them as it
-  // keeps.
+  // In place of a slab, of strategies that keep histories: its tokens up to the cursor, or as many
+  // of them as it keeps.
   std::vector<int32_t> history;
 
   int64_t context_tokens() const;

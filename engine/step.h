@@ -54,8 +54,8 @@ struct StreamStep {
   std::vector<int32_t> targets;
   std::vector<float>* logits = nullptr;  // [tokens, vocab]: filled if set. For tests
   // [positions up to the last token's own]: filled if set. What the last token gives to each in
-  // attention, the mean over the heads, summed over the layers. The stream is of a layout that keeps
-  // all and that Model::ServeKeyWeights knows; `tokens` are of one segment.
+  // attention, the mean over the heads, summed over the layers. The stream is of a layout that
+  // keeps all and that Model::ServeKeyWeights knows; `tokens` are of one segment.
   std::vector<float>* key_weights = nullptr;
 };
 

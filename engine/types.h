@@ -116,8 +116,8 @@ struct RagOptions {
   bool operator==(const RagOptions&) const = default;
 };
 
-// Of strategy attention_rag (AttentionRAG, arXiv:2503.10720): what was appended is kept as tokens. A
-// generation reads chunk after chunk of them, each before its prompt, and looks in each where the
+// Of strategy attention_rag (AttentionRAG, arXiv:2503.10720): what was appended is kept as tokens.
+// A generation reads chunk after chunk of them, each before its prompt, and looks in each where the
 // first token of an answer attends; the sentences there are its context, before the prompt. See
 // attention_search.h. Prompts are texts that the tokens of a {chunk}, of the {question}, which is
 // the generation's prompt, and of the {hint} are put into.
@@ -129,8 +129,8 @@ struct AttentionRagOptions {
   int64_t history_tokens = 0;  // as RagOptions'
   // With {chunk} and {question} once each, and {hint} at most once. Empty: {chunk}{question}{hint}.
   std::string anchor_prompt;
-  // What the answer begins with: `hint` or, with a `hint_prompt` that has {question} once, the first
-  // line of what the model says to it, of at most kMaxHintTokens. Both empty: nothing.
+  // What the answer begins with: `hint` or, with a `hint_prompt` that has {question} once, the
+  // first line of what the model says to it, of at most kMaxHintTokens. Both empty: nothing.
   std::string hint_prompt, hint;
 
   bool operator==(const AttentionRagOptions&) const = default;
@@ -228,7 +228,7 @@ struct AppendRequest {
   Content content;
   int64_t offset = -1;  // >= 0: must equal the session's next_offset
   bool pinned = false;  // never leaves the buffer
-  bool score = false;   // its tokens; not of embeddings, nor of strategy rag
+  bool score = false;   // its tokens; not of embeddings, nor of strategies with histories
 };
 
 // What was accepted: it will be absorbed whatever becomes of the caller.

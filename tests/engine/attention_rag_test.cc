@@ -402,6 +402,9 @@ TEST(AttentionRagOptionsTest, WhatCannotBeServedIsRefused) {
   ExpectError(
       Append(*engine, "a", EmbeddingRows{.rows = 1, .values = std::vector<float>(384)}).status(),
       Code::kFailedPrecondition, "content.embeddings");
+  ExpectError(
+      engine->Append({.session = "a", .content = Ids(5, 9), .score = true}, nullptr).status(),
+      Code::kFailedPrecondition, "score=true: strategy attention_rag keeps text alone");
   EXPECT_EQ(Ask(*engine, "a", std::string("Hello")).summary.retrieved_tokens, 0);
   ASSERT_TRUE(Append(*engine, "a", Ids(20, 9)).ok());
   EXPECT_EQ(Ask(*engine, "a", Ids(1745, 9)).summary.retrieved_tokens, 20);
