@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import AsyncIterator, Callable, Iterator, Optional, Sequence, Union
+from typing import AsyncIterator, Callable, Optional, Sequence, Union
 
 import grpc
 import grpc.aio
@@ -13,7 +13,7 @@ from rasq.v1 import model_pb2, model_pb2_grpc
 from rasq.v1 import session_pb2 as pb
 from rasq.v1 import session_pb2_grpc
 from rasq_client import requests
-from rasq_client.errors import RasqError, error_of, translated
+from rasq_client.errors import FirstError, RasqError, error_of, translated
 from rasq_client.pieces import AppendProgress, Pieces, StreamLimits
 from rasq_client.requests import Content, Labels
 from rasq_client.security import Security
@@ -57,10 +57,10 @@ class AsyncAppendStream:
         self._call: Optional[grpc.aio.StreamStreamCall] = None
         self._reader: Optional[asyncio.Task[None]] = None
         self._connections = 0
-        self._error: Optional[BaseException] = None
+        self._first_error = FirstError()
 
     async def write(self, text: Union[str, bytes]) -> None:
-        with self._guard():
+        with self._first_error.guard():
             if not self._pieces.started:  # before a piece can have an offset
                 await self._pump()
             for piece in self._pieces.cut(text):
@@ -68,11 +68,11 @@ class AsyncAppendStream:
                 await self._await(lambda: not self._pieces.full())
 
     async def flush(self) -> None:
-        with self._guard():
+        with self._first_error.guard():
             await self._await(self._pieces.done)
 
     async def finish(self) -> AppendProgress:
-        with self._guard():
+        with self._first_error.guard():
             self._pieces.end_text()
             while True:
                 await self._pump()
@@ -94,16 +94,6 @@ class AsyncAppendStream:
         elif self._call is not None:
             self._call.cancel()
             self._call = None
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        if self._error is not None:
-            raise self._error
-        try:
-            yield
-        except (RasqError, UnicodeError) as error:
-            self._error = error
-            raise
 
     async def _await(self, done: Callable[[], bool]) -> None:
         while True:

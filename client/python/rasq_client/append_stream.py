@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Union
+from typing import TYPE_CHECKING, Callable, Optional, Union
 
 import grpc
 
 from rasq.v1 import session_pb2 as pb
-from rasq_client.errors import RasqError, error_of
+from rasq_client.errors import FirstError, error_of
 from rasq_client.pieces import AppendProgress, Pieces, StreamLimits
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class AppendStream:
         self._pieces = Pieces(session_id, limits, score)
         self._connection: Optional[_Connection] = None
         self._connections = 0
-        self._error: Optional[BaseException] = None
+        self._first_error = FirstError()
 
     def write(self, text: Union[str, bytes]) -> None:
         """Sends text of any size; a character of bytes may be cut between two calls.
@@ -77,7 +76,7 @@ class AppendStream:
         Waits while too much is in flight. After any error the stream is over, and all calls raise
         that error.
         """
-        with self._guard():
+        with self._first_error.guard():
             self._connect_first()
             for piece in self._pieces.cut(text):
                 with self._changed:
@@ -86,12 +85,12 @@ class AppendStream:
 
     def flush(self) -> None:
         """Waits until all that was written is in the session's state."""
-        with self._guard():
+        with self._first_error.guard():
             self._await(self._pieces.done)
 
     def finish(self) -> AppendProgress:
         """Flushes and ends the stream."""
-        with self._guard():
+        with self._first_error.guard():
             self._pieces.end_text()
             while True:
                 self._pump()
@@ -114,17 +113,6 @@ class AppendStream:
         elif self._connection is not None:
             self._connection.cancel()
             self._connection = None
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Keeps the stream's first error for every later call."""
-        if self._error is not None:
-            raise self._error
-        try:
-            yield
-        except (RasqError, UnicodeError) as error:
-            self._error = error
-            raise
 
     def _connect_first(self) -> None:
         if not self._pieces.started:  # before a piece can have an offset

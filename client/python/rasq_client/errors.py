@@ -41,6 +41,23 @@ class RasqError(Exception):
                 self.retry_after = delay.ToTimedelta().total_seconds()
 
 
+class FirstError:
+    """Keeps what first went wrong inside `guard`, and raises it again at every later one."""
+
+    def __init__(self) -> None:
+        self._error: Optional[BaseException] = None
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        if self._error is not None:
+            raise self._error
+        try:
+            yield
+        except (RasqError, UnicodeError) as error:
+            self._error = error
+            raise
+
+
 def error_of(error: grpc.RpcError) -> RasqError:
     """Of a call that has ended, or of what it raised."""
     return RasqError(error.code(), error.details() or "", error.trailing_metadata() or ())
