@@ -15,6 +15,7 @@
 #include "engine/engine_group.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/answers.h"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
@@ -27,8 +28,9 @@ namespace {
 using testing::Answer;
 using testing::Append;
 using testing::CreateSession;
+using testing::ExpectError;
+using testing::ExpectSameAnswer;
 using testing::Generate;
-using ::testing::HasSubstr;
 using testing::NextTokens;
 using testing::Prose;
 using Ids = std::vector<int32_t>;
@@ -45,11 +47,6 @@ EngineOptions Serving(const std::string& backend = "float32") {
   return options;
 }
 
-void ExpectError(const absl::Status& status, absl::StatusCode code, const std::string& message) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr(message));
-}
-
 GenerateRequest Question(const std::string& session, Content prompt) {
   GenerateRequest request{
       .session = session, .prompt = std::move(prompt), .logprobs = 5, .evidence = 1000};
@@ -62,15 +59,6 @@ Answer Ask(AnyEngine& engine, const std::string& session, Content prompt) {
   const auto answer = Generate(engine, Question(session, std::move(prompt)));
   EXPECT_TRUE(answer.ok()) << answer.status();
   return answer.ok() ? *answer : Answer();
-}
-
-// Greedy text and every log-probability, to the last bit: the same tokens went the same way.
-void ExpectSameAnswer(const Answer& got, const Answer& want) {
-  EXPECT_EQ(got.ids(), want.ids());
-  ASSERT_EQ(got.tokens.size(), want.tokens.size());
-  for (size_t i = 0; i < got.tokens.size(); ++i) {
-    EXPECT_EQ(got.tokens[i].logprob, want.tokens[i].logprob) << i;
-  }
 }
 
 // A run of tokens of the session that was read.

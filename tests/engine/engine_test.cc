@@ -12,6 +12,7 @@
 #include "engine/checkpoint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/answers.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
 
@@ -23,6 +24,7 @@ using testing::Append;
 using testing::CollectingSink;
 using testing::CreateSession;
 using testing::DeleteSession;
+using testing::ExpectError;
 using testing::Generate;
 using ::testing::HasSubstr;
 using testing::Pending;
@@ -42,11 +44,6 @@ class EngineTest : public ::testing::Test {
 
   const std::unique_ptr<Engine> engine_;
 };
-
-void ExpectError(const absl::Status& status, absl::StatusCode code, const std::string& message) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr(message));
-}
 
 TEST_F(EngineTest, ModelAndDefaults) {
   const ModelInfo& model = engine_->model();

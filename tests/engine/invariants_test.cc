@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/stream_attention.h"
+#include "tests/support/answers.h"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
@@ -17,6 +18,7 @@ namespace rasq {
 namespace {
 
 using testing::Answer;
+using testing::Logprobs;
 using testing::ModelHarness;
 using testing::TestStream;
 
@@ -41,15 +43,6 @@ Answer Ask(Engine& engine, const std::string& session, const std::string& prompt
   auto answer = testing::Generate(engine, request);
   EXPECT_TRUE(answer.ok()) << answer.status();
   return answer.ok() ? *answer : Answer();
-}
-
-std::vector<double> Logprobs(const Answer& answer) {
-  std::vector<double> values;
-  for (const GeneratedToken& token : answer.tokens) {
-    values.push_back(token.logprob);
-    for (const TokenLogprob& other : token.alternatives) values.push_back(other.logprob);
-  }
-  return values;
 }
 
 using InvariantsTest = testing::BackendTest;

@@ -12,6 +12,7 @@
 #include "engine/engine_group.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/answers.h"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/temporary_directory.h"
@@ -22,8 +23,11 @@ namespace {
 using testing::Answer;
 using testing::Append;
 using testing::CreateSession;
+using testing::ExpectError;
+using testing::ExpectSameAnswer;
 using testing::Generate;
 using ::testing::HasSubstr;
+using testing::Logprobs;
 using testing::NextTokens;
 using testing::Prose;
 using testing::TemporaryDirectory;
@@ -33,11 +37,6 @@ SessionOptions Rag(const RagOptions& rag) {
   SessionOptions options{.strategy = Strategy::kRag};
   options.rag = rag;
   return options;
-}
-
-void ExpectError(const absl::Status& status, absl::StatusCode code, const std::string& message) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr(message));
 }
 
 template <typename AnyEngine>
@@ -51,21 +50,6 @@ Answer Ask(AnyEngine& engine, const std::string& session, Content prompt, bool c
   const auto answer = Generate(engine, std::move(request));
   EXPECT_TRUE(answer.ok()) << answer.status();
   return answer.ok() ? *answer : Answer();
-}
-
-std::vector<double> Logprobs(const Answer& answer) {
-  std::vector<double> values;
-  for (const GeneratedToken& token : answer.tokens) {
-    values.push_back(token.logprob);
-    for (const TokenLogprob& other : token.alternatives) values.push_back(other.logprob);
-  }
-  return values;
-}
-
-// Greedy text and every log-probability, to the last bit: the same tokens went the same way.
-void ExpectSameAnswer(const Answer& got, const Answer& want) {
-  EXPECT_EQ(got.ids(), want.ids());
-  EXPECT_EQ(Logprobs(got), Logprobs(want));
 }
 
 Ids RandomIds(uint64_t seed, int64_t count) {

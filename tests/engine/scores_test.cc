@@ -11,6 +11,7 @@
 #include "engine/engine_group.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/answers.h"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
@@ -23,6 +24,7 @@ using testing::Answer;
 using testing::Append;
 using testing::CreateSession;
 using testing::Expected;
+using testing::ExpectSameAnswer;
 using ::testing::HasSubstr;
 using testing::ModelHarness;
 using testing::Prose;
@@ -72,15 +74,6 @@ Answer Ask(AnyEngine& engine, const std::string& session) {
   const auto answer = testing::Generate(engine, std::move(request));
   EXPECT_TRUE(answer.ok()) << answer.status();
   return answer.ok() ? *answer : Answer();
-}
-
-// To the last bit.
-void ExpectSameAnswer(const Answer& got, const Answer& want) {
-  EXPECT_EQ(got.ids(), want.ids());
-  ASSERT_EQ(got.tokens.size(), want.tokens.size());
-  for (size_t i = 0; i < got.tokens.size(); ++i) {
-    EXPECT_EQ(got.tokens[i].logprob, want.tokens[i].logprob) << i;
-  }
 }
 
 // The tiny model's reference logits, of 192 tokens in one step: three blocks of rows, of which some
