@@ -1,6 +1,7 @@
 #include "client/eval/result_file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -79,6 +80,11 @@ absl::StatusOr<ResultFile> ResultFile::Open(const std::string& path, const RunHe
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd < 0) return absl::ErrnoToStatus(errno, path);
   ResultFile file(path, fd);
+  // Two runs would write into each other's lines.
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return absl::ErrnoToStatus(errno, path);
+    return absl::FailedPreconditionError(absl::StrCat(path, ": another run is writing to it"));
+  }
   absl::StatusOr<std::string> text = ReadAll(fd, path);
   if (!text.ok()) return text.status();
   text->resize(FinishedBytes(*text));

@@ -13,7 +13,8 @@ namespace rasq::client {
 class ResultFile {
  public:
   // Reads what is there, drops what stands behind the last finished stream, and adds the header.
-  // kFailedPrecondition names the setting in which an older run of the file differs.
+  // kFailedPrecondition names the setting in which an older run of the file differs, or the file
+  // if another run has it open.
   static absl::StatusOr<ResultFile> Open(const std::string& path, const RunHeader& header);
   ResultFile(ResultFile&& other) noexcept;
   ~ResultFile();

@@ -150,6 +150,17 @@ TEST_F(EvalRunTest, ResultsOfOtherSettingsAreNotMixed) {
   EXPECT_TRUE(absl::StrContains(other.message(), R"(fingerprint="f1", not "f2")")) << other;
 }
 
+TEST_F(EvalRunTest, OneRunAtATimeWritesAFile) {
+  {
+    const absl::StatusOr<ResultFile> other = ResultFile::Open(path_, header_);
+    ASSERT_TRUE(other.ok()) << other.status();
+    const absl::Status both = Run().status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(both)) << both;
+    EXPECT_TRUE(absl::StrContains(both.message(), path_ + ": another run")) << both;
+  }
+  EXPECT_EQ(*Run(), 3);
+}
+
 TEST_F(EvalRunTest, StreamsPastAStrategysLengthAreRefusedNotFailed) {
   header_.strategies = {"full", "window"};
   header_.lengths = {500, 800};
