@@ -42,6 +42,12 @@ std::string DefaultAddress() {
   return address != nullptr && *address != '\0' ? address : "127.0.0.1:50051";
 }
 
+void SetDuration(absl::Duration duration, google::protobuf::Duration* proto) {
+  absl::Duration rest;
+  proto->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
+  proto->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+}
+
 Client::Client(ClientOptions options)
     : options_(std::move(options)),
       credentials_(MakeCredentials(options_.security)),
@@ -225,12 +231,7 @@ absl::StatusOr<std::string> Client::Detokenize(const std::vector<int32_t>& token
 
 absl::Status Client::Drain(std::optional<absl::Duration> grace) {
   v1::DrainRequest request;
-  if (grace.has_value()) {
-    absl::Duration rest;
-    google::protobuf::Duration& proto = *request.mutable_grace();
-    proto.set_seconds(absl::IDivDuration(*grace, absl::Seconds(1), &rest));
-    proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-  }
+  if (grace.has_value()) SetDuration(*grace, request.mutable_grace());
   return Call(admin_.get(), &v1::AdminService::Stub::Drain, /*session_id=*/"", request).status();
 }
 

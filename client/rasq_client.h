@@ -39,6 +39,9 @@ namespace rasq::client {
 // $RASQ_ADDRESS, or 127.0.0.1:50051.
 std::string DefaultAddress();
 
+// A time span as requests hold it, to the nanosecond. REQUIRES: it is finite.
+void SetDuration(absl::Duration duration, google::protobuf::Duration* proto);
+
 struct ClientOptions {
   std::string address = DefaultAddress();          // HOST:PORT, or any gRPC name
   absl::Duration deadline = absl::ZeroDuration();  // of each call, streams too; 0: none

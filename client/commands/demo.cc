@@ -31,8 +31,8 @@ bool IsRight(absl::string_view answer, absl::string_view value) {
 }
 
 struct DemoOptions {
-  int64_t tokens = 100000;
-  int64_t questions = 32;
+  int32_t tokens = 100000;
+  int32_t questions = 32;
   int64_t seed = 1;
 };
 
@@ -263,8 +263,12 @@ absl::Status RunDemo(Context& context, const Arguments& arguments) {
     return absl::OkStatus();
   }
   if (!operands->empty()) return UsageError("demo wants no operands");
-  if (options.tokens < 1000) return UsageError("--tokens: at least 1000");
-  if (options.questions < 1) return UsageError("--questions: at least 1");
+  if (options.tokens < 1000) {
+    return UsageError(absl::StrCat("--tokens=", options.tokens, ": at least 1000"));
+  }
+  if (options.questions < 1) {
+    return UsageError(absl::StrCat("--questions=", options.questions, ": at least 1"));
+  }
   return Demo(context, options).Run();
 }
 

@@ -26,9 +26,10 @@ absl::Status CheckAtLeast(absl::string_view flag, int64_t value, int64_t least) 
 }
 
 absl::Status CheckNumbers(const EvalFlags& flags) {
+  using Number = std::pair<const char*, int64_t>;
   for (const auto& [name, value] :
-       {std::pair("streams", flags.streams), std::pair("questions", flags.questions),
-        std::pair("facts", flags.facts), std::pair("parallel", flags.parallel)}) {
+       {Number("streams", flags.streams), Number("questions", flags.questions),
+        Number("facts", flags.facts), Number("parallel", flags.parallel)}) {
     if (absl::Status status = CheckAtLeast(name, value, 1); !status.ok()) return status;
   }
   return CheckAtLeast("generate-tokens", flags.generate_tokens, 0);
@@ -120,7 +121,8 @@ bool ParseTokens(absl::string_view text, int64_t* tokens) {
   if (absl::ConsumeSuffix(&text, "K")) unit = 1 << 10;
   if (unit == 1 && absl::ConsumeSuffix(&text, "M")) unit = 1 << 20;
   if (!absl::SimpleAtoi(text, tokens)) return false;
-  if (*tokens > std::numeric_limits<int64_t>::max() / unit) return false;
+  using Limits = std::numeric_limits<int64_t>;
+  if (*tokens < Limits::min() / unit || *tokens > Limits::max() / unit) return false;
   *tokens *= unit;
   return true;
 }

@@ -32,8 +32,8 @@ struct EvalFlags {
   std::vector<std::string> ruler;
   int64_t streams = 8;
   int64_t questions = 8;
-  int64_t facts = 32;
-  int64_t generate_tokens = 64;
+  int32_t facts = 32;
+  int32_t generate_tokens = 64;
   int64_t seed = 1;
   int64_t parallel = 1;
   bool along = false;

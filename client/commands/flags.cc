@@ -1,6 +1,8 @@
 #include "client/commands/flags.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -11,6 +13,14 @@ namespace rasq::client {
 namespace {
 
 constexpr char kUsagePayload[] = "rasq.usage";
+
+template <typename Integer>
+absl::Status ParseInteger(const std::string& text, Integer* value) {
+  if (absl::SimpleAtoi(text, value)) return absl::OkStatus();
+  using Limits = std::numeric_limits<Integer>;
+  return absl::InvalidArgumentError(
+      absl::StrCat("not a whole number from ", Limits::min(), " to ", Limits::max()));
+}
 
 }  // namespace
 
@@ -29,22 +39,29 @@ FlagSet::FlagSet(std::string usage, std::string description)
   Add("help", 'h', &help_asked_, "this text");
 }
 
-bool FlagSet::ParseValue(const std::string& text, int64_t* value) {
-  return absl::SimpleAtoi(text, value);
+absl::Status FlagSet::ParseValue(const std::string& text, int32_t* value) {
+  return ParseInteger(text, value);
 }
-bool FlagSet::ParseValue(const std::string& text, double* value) {
-  return absl::SimpleAtod(text, value);
+absl::Status FlagSet::ParseValue(const std::string& text, int64_t* value) {
+  return ParseInteger(text, value);
 }
-bool FlagSet::ParseValue(const std::string& text, std::string* value) {
+absl::Status FlagSet::ParseValue(const std::string& text, double* value) {
+  return absl::SimpleAtod(text, value) && std::isfinite(*value)
+             ? absl::OkStatus()
+             : absl::InvalidArgumentError("not a finite number");
+}
+absl::Status FlagSet::ParseValue(const std::string& text, std::string* value) {
   *value = text;
-  return true;
+  return absl::OkStatus();
 }
-bool FlagSet::ParseValue(const std::string& text, absl::Duration* value) {
-  return absl::ParseDuration(text, value);
+absl::Status FlagSet::ParseValue(const std::string& text, absl::Duration* value) {
+  return absl::ParseDuration(text, value) && *value >= absl::ZeroDuration() &&
+                 *value != absl::InfiniteDuration()
+             ? absl::OkStatus()
+             : absl::InvalidArgumentError("not a duration such as 90s, 30m or 24h");
 }
 
-void FlagSet::Add(absl::string_view name, char shorthand, absl::string_view help,
-                  std::function<bool(const std::string&)> set) {
+void FlagSet::Add(absl::string_view name, char shorthand, absl::string_view help, Set set) {
   flags_.push_back({.name = std::string(name),
                     .shorthand = shorthand,
                     .help = std::string(help),
@@ -53,32 +70,17 @@ void FlagSet::Add(absl::string_view name, char shorthand, absl::string_view help
 }
 
 void FlagSet::Add(absl::string_view name, char shorthand, bool* target, absl::string_view help) {
-  Add(name, shorthand, help, [target](const std::string&) { return *target = true; });
+  Add(name, shorthand, help, [target](const std::string&) {
+    *target = true;
+    return absl::OkStatus();
+  });
   flags_.back().takes_value = false;
-}
-void FlagSet::Add(absl::string_view name, char shorthand, std::string* target,
-                  absl::string_view help) {
-  Add(name, shorthand, help,
-      [target](const std::string& text) { return ParseValue(text, target); });
-}
-void FlagSet::Add(absl::string_view name, char shorthand, int64_t* target, absl::string_view help) {
-  Add(name, shorthand, help,
-      [target](const std::string& text) { return ParseValue(text, target); });
-}
-void FlagSet::Add(absl::string_view name, char shorthand, double* target, absl::string_view help) {
-  Add(name, shorthand, help,
-      [target](const std::string& text) { return ParseValue(text, target); });
-}
-void FlagSet::Add(absl::string_view name, char shorthand, absl::Duration* target,
-                  absl::string_view help) {
-  Add(name, shorthand, help,
-      [target](const std::string& text) { return ParseValue(text, target); });
 }
 void FlagSet::Add(absl::string_view name, char shorthand, std::vector<std::string>* target,
                   absl::string_view help) {
   Add(name, shorthand, help, [target](const std::string& text) {
     target->push_back(text);
-    return true;
+    return absl::OkStatus();
   });
 }
 
@@ -111,8 +113,8 @@ absl::StatusOr<std::vector<std::string>> FlagSet::Parse(const std::vector<std::s
       if (++i == arguments.size()) return UsageError(absl::StrCat(argument, " wants a value"));
       value = arguments[i];
     }
-    if (!flag->set(value)) {
-      return UsageError(absl::StrCat("--", flag->name, "=", value, ": not a value of this flag"));
+    if (const absl::Status status = flag->set(value); !status.ok()) {
+      return UsageError(absl::StrCat("--", flag->name, "=", value, ": ", status.message()));
     }
   }
   return operands;

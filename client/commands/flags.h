@@ -24,27 +24,26 @@ class FlagSet {
   // `usage` is the line after "usage: rasq ".
   FlagSet(std::string usage, std::string description);
 
-  // `set` gets the value's text, and returns false if it is none of this flag's.
-  void Add(absl::string_view name, char shorthand, absl::string_view help,
-           std::function<bool(const std::string&)> set);
+  // Gets the value's text. An error's message says what it is not.
+  using Set = std::function<absl::Status(const std::string& text)>;
+  void Add(absl::string_view name, char shorthand, absl::string_view help, Set set);
   // Targets are borrowed and keep their value if the flag is not given. `shorthand` is one letter,
   // or 0. The first word of a value's `help` names the value.
   void Add(absl::string_view name, char shorthand, bool* target, absl::string_view help);
-  void Add(absl::string_view name, char shorthand, std::string* target, absl::string_view help);
-  void Add(absl::string_view name, char shorthand, int64_t* target, absl::string_view help);
-  void Add(absl::string_view name, char shorthand, double* target, absl::string_view help);
-  void Add(absl::string_view name, char shorthand, absl::Duration* target, absl::string_view help);
   void Add(absl::string_view name, char shorthand, std::vector<std::string>* target,
            absl::string_view help);  // may be given several times
+  // One value of a type that ParseValue knows. A target has the width of what it is for: a number
+  // that does not fit is an error here, and nothing else narrows it.
+  template <typename T>
+  void Add(absl::string_view name, char shorthand, T* target, absl::string_view help) {
+    Add(name, shorthand, help,
+        [target](const std::string& text) { return ParseValue(text, target); });
+  }
   template <typename T>
   void Add(absl::string_view name, char shorthand, std::optional<T>* target,
            absl::string_view help) {
-    Add(name, shorthand, help, [target](const std::string& text) {
-      T value;
-      if (!ParseValue(text, &value)) return false;
-      *target = value;
-      return true;
-    });
+    Add(name, shorthand, help,
+        [target](const std::string& text) { return ParseValue(text, &target->emplace()); });
   }
 
   // Returns the operands. With `stop_at_operand` everything from the first operand on is one.
@@ -60,13 +59,15 @@ class FlagSet {
     char shorthand;
     std::string help;
     bool takes_value;
-    std::function<bool(const std::string&)> set;  // false: not a value of its type
+    Set set;
   };
 
-  static bool ParseValue(const std::string& text, int64_t* value);
-  static bool ParseValue(const std::string& text, double* value);
-  static bool ParseValue(const std::string& text, std::string* value);
-  static bool ParseValue(const std::string& text, absl::Duration* value);
+  // Errors as of Set. Numbers are finite, durations neither infinite nor negative.
+  static absl::Status ParseValue(const std::string& text, int32_t* value);
+  static absl::Status ParseValue(const std::string& text, int64_t* value);
+  static absl::Status ParseValue(const std::string& text, double* value);
+  static absl::Status ParseValue(const std::string& text, std::string* value);
+  static absl::Status ParseValue(const std::string& text, absl::Duration* value);
 
   const std::string usage_;
   const std::string description_;

@@ -34,7 +34,7 @@ absl::StatusOr<PromptTemplate> GenerateFlags::prompt_template() const {
 absl::Status GenerateFlags::Fill(v1::GenerateRequest* request) const {
   v1::SamplingOptions& sampling = *request->mutable_sampling();
   sampling.set_temperature(temperature_);
-  sampling.set_top_k(static_cast<int32_t>(top_k_));
+  sampling.set_top_k(top_k_);
   sampling.set_top_p(top_p_);
   sampling.set_min_p(min_p_);
   sampling.set_repetition_penalty(repetition_penalty_);
@@ -42,8 +42,8 @@ absl::Status GenerateFlags::Fill(v1::GenerateRequest* request) const {
   sampling.set_frequency_penalty(frequency_penalty_);
   if (seed_.has_value()) sampling.set_seed(*seed_);
   v1::StopOptions& stop = *request->mutable_stop();
-  stop.set_max_new_tokens(static_cast<int32_t>(max_new_tokens_));
-  stop.set_min_new_tokens(static_cast<int32_t>(min_new_tokens_));
+  stop.set_max_new_tokens(max_new_tokens_);
+  stop.set_min_new_tokens(min_new_tokens_);
   for (const std::string& text : stop_) stop.add_stop_strings(text);
   for (const std::string& text : stop_token_ids_) {
     int32_t id;
@@ -54,8 +54,8 @@ absl::Status GenerateFlags::Fill(v1::GenerateRequest* request) const {
   }
   stop.set_ignore_eos(ignore_eos_);
   stop.set_include_stop(include_stop_);
-  request->set_logprobs(static_cast<int32_t>(logprobs_));
-  request->set_evidence(static_cast<int32_t>(evidence_));
+  request->set_logprobs(logprobs_);
+  request->set_evidence(evidence_);
   return absl::OkStatus();
 }
 

@@ -22,21 +22,21 @@ class GenerateFlags {
 
  private:
   double temperature_ = 0;
-  int64_t top_k_ = 0;
+  int32_t top_k_ = 0;
   double top_p_ = 0;
   double min_p_ = 0;
   double repetition_penalty_ = 0;
   double presence_penalty_ = 0;
   double frequency_penalty_ = 0;
   std::optional<int64_t> seed_;
-  int64_t max_new_tokens_ = 0;
-  int64_t min_new_tokens_ = 0;
+  int32_t max_new_tokens_ = 0;
+  int32_t min_new_tokens_ = 0;
   std::vector<std::string> stop_;
   std::vector<std::string> stop_token_ids_;
   bool ignore_eos_ = false;
   bool include_stop_ = false;
-  int64_t logprobs_ = 0;
-  int64_t evidence_ = 0;
+  int32_t logprobs_ = 0;
+  int32_t evidence_ = 0;
   std::string template_ = "qa";
   bool raw_ = false;
 };

@@ -46,7 +46,8 @@ absl::Status FillLabels(const std::vector<std::string>& labels, Request* request
 // Of the flags of `create` those of strategy rag.
 struct RagFlags {
   std::optional<std::string> split, order, retriever;
-  std::optional<int64_t> chunk_tokens, chunks, history_tokens;
+  std::optional<int32_t> chunk_tokens, chunks;
+  std::optional<int64_t> history_tokens;
 
   void AddTo(FlagSet* flags) {
     flags->Add("rag-chunk-tokens", 0, &chunk_tokens, "N tokens of a chunk, or most of a sentence");
@@ -60,9 +61,9 @@ struct RagFlags {
   absl::Status Fill(v1::SessionOptions* options) const {
     // Only if one is given: the server refuses them of other strategies.
     if (chunk_tokens.has_value()) {
-      options->mutable_rag()->set_chunk_tokens(static_cast<int32_t>(*chunk_tokens));
+      options->mutable_rag()->set_chunk_tokens(*chunk_tokens);
     }
-    if (chunks.has_value()) options->mutable_rag()->set_chunks(static_cast<int32_t>(*chunks));
+    if (chunks.has_value()) options->mutable_rag()->set_chunks(*chunks);
     if (history_tokens.has_value()) options->mutable_rag()->set_history_tokens(*history_tokens);
     if (split.has_value()) {
       const auto value = ParseChoice<v1::RagSplit>("rag-split", *split,
@@ -89,7 +90,8 @@ struct RagFlags {
 // Of the flags of `create` those of strategy attention_rag.
 struct AttentionRagFlags {
   std::optional<std::string> anchor_prompt, hint_prompt, hint;
-  std::optional<int64_t> chunk_tokens, top_tokens, history_tokens;
+  std::optional<int32_t> chunk_tokens, top_tokens;
+  std::optional<int64_t> history_tokens;
 
   void AddTo(FlagSet* flags) {
     flags->Add("attention-rag-chunk-tokens", 0, &chunk_tokens, "N tokens of a chunk");
@@ -106,8 +108,8 @@ struct AttentionRagFlags {
   // Only if one is given: the server refuses them of other strategies.
   void Fill(v1::SessionOptions* options) const {
     const auto rag = [&] { return options->mutable_attention_rag(); };
-    if (chunk_tokens.has_value()) rag()->set_chunk_tokens(static_cast<int32_t>(*chunk_tokens));
-    if (top_tokens.has_value()) rag()->set_top_tokens(static_cast<int32_t>(*top_tokens));
+    if (chunk_tokens.has_value()) rag()->set_chunk_tokens(*chunk_tokens);
+    if (top_tokens.has_value()) rag()->set_top_tokens(*top_tokens);
     if (history_tokens.has_value()) rag()->set_history_tokens(*history_tokens);
     if (anchor_prompt.has_value()) rag()->set_anchor_prompt(*anchor_prompt);
     if (hint_prompt.has_value()) rag()->set_hint_prompt(*hint_prompt);
@@ -119,7 +121,8 @@ struct AttentionRagFlags {
 struct CreateFlags {
   std::optional<std::string> strategy;
   std::optional<absl::Duration> ttl;
-  std::optional<int64_t> retrieval_budget_tokens, seed, priority;
+  std::optional<int32_t> retrieval_budget_tokens, priority;
+  std::optional<int64_t> seed;
   std::optional<double> retrieval_budget_gain, retrieval_score_floor, half_life_tokens,
       replacement_noise;
   bool no_dsr = false, no_sqa = false, no_rckv = false;
@@ -156,9 +159,9 @@ struct CreateFlags {
       if (!value.ok()) return value.status();
       options.set_strategy(*value);
     }
-    if (ttl.has_value()) options.mutable_ttl()->set_seconds(absl::ToInt64Seconds(*ttl));
+    if (ttl.has_value()) SetDuration(*ttl, options.mutable_ttl());
     if (retrieval_budget_tokens.has_value()) {
-      options.set_retrieval_budget_tokens(static_cast<int32_t>(*retrieval_budget_tokens));
+      options.set_retrieval_budget_tokens(*retrieval_budget_tokens);
     }
     // Zero would switch the gain off: negative asks for the model's.
     options.set_retrieval_budget_gain(retrieval_budget_gain.value_or(-1));
@@ -168,7 +171,7 @@ struct CreateFlags {
     options.set_half_life_tokens(half_life_tokens.value_or(0));
     options.set_replacement_noise(replacement_noise.value_or(0));
     options.set_seed(seed.value_or(0));
-    options.set_priority(static_cast<int32_t>(priority.value_or(0)));
+    options.set_priority(priority.value_or(0));
     if (no_dsr || no_sqa || no_rckv) {
       options.mutable_ablation()->set_no_dsr(no_dsr);
       options.mutable_ablation()->set_no_sqa(no_sqa);

@@ -112,7 +112,7 @@ absl::StatusOr<std::vector<std::string>> TaskSet::Resolve(
 }
 
 Episode TaskSet::MakeOnce(absl::string_view name, Random& random) const {
-  const auto num_facts = static_cast<int>(options_.num_facts);
+  const int32_t num_facts = options_.num_facts;
   const tasks::Source from = {random, options_.split, tasks::Lexicon::BuiltIn()};
   if (options_.along) return tasks::MakeNewsUpdates(from, num_facts);
   if (const int kind = BabiTask(name); kind > 0) {

@@ -18,7 +18,7 @@ namespace rasq::client {
 struct TaskSetOptions {
   tasks::Split split = tasks::Split::kHeldOut;
   int64_t seed = 1;
-  int64_t num_facts = 32;  // of an episode; stories have the lengths that bAbI's have
+  int32_t num_facts = 32;  // of an episode; stories have the lengths that bAbI's have
   // Questions for the newest value all along; else for what holds at the end. Only news has them.
   bool along = false;
   BabiStories babi;                      // for qa1 to qa20; empty: qa1 to qa5 are simulated

@@ -15,6 +15,7 @@ struct Values {
   bool on = false;
   std::string text;
   int64_t count = 7;
+  int32_t small = 0;
   std::optional<double> ratio;
   absl::Duration wait;
   std::vector<std::string> many;
@@ -25,6 +26,7 @@ FlagSet MakeFlags(Values* v) {
   flags.Add("on", 'o', &v->on, "switch");
   flags.Add("text", 't', &v->text, "TEXT to keep");
   flags.Add("count", 'n', &v->count, "N; 0: none");
+  flags.Add("small", 0, &v->small, "N");
   flags.Add("ratio", 0, &v->ratio, "X");
   flags.Add("wait", 0, &v->wait, "DURATION to wait");
   flags.Add("many", 'm', &v->many, "a|b: one of two");
@@ -63,6 +65,24 @@ TEST(FlagSetTest, WrongUseIsAUsageError) {
     EXPECT_TRUE(IsUsageError(operands.status())) << arguments[0];
   }
   EXPECT_FALSE(IsUsageError(absl::InvalidArgumentError("of the server")));
+}
+
+TEST(FlagSetTest, NumbersFitTheirTargets) {
+  Values v;
+  ASSERT_TRUE(MakeFlags(&v).Parse({"--small=-2147483648", "--count=9223372036854775807"}).ok());
+  EXPECT_EQ(v.small, -2147483647 - 1);
+  EXPECT_EQ(v.count, 9223372036854775807);
+  const auto error = [](const std::string& argument) {
+    Values values;
+    return std::string(MakeFlags(&values).Parse({argument}).status().message());
+  };
+  EXPECT_EQ(error("--small=4294967296"),
+            "--small=4294967296: not a whole number from -2147483648 to 2147483647");
+  EXPECT_EQ(error("--count=9223372036854775808"),
+            "--count=9223372036854775808: not a whole number from -9223372036854775808 to "
+            "9223372036854775807");
+  EXPECT_EQ(error("--ratio=nan"), "--ratio=nan: not a finite number");
+  EXPECT_EQ(error("--wait=-5s"), "--wait=-5s: not a duration such as 90s, 30m or 24h");
 }
 
 TEST(FlagSetTest, HelpNamesFlagsAndValues) {
@@ -171,6 +191,19 @@ TEST(GenerateFlagsTest, FillEveryField) {
             "min_new_tokens: 2 stop_strings: \"x\" stop_strings: \"y\" stop_token_ids: 5 "
             "ignore_eos: true include_stop: true } logprobs: 3 evidence: 6");
   EXPECT_EQ(*generate_flags.prompt_template(), PromptTemplate::kRaw);
+}
+
+TEST(GenerateFlagsTest, LargestNumbersArriveWhole) {
+  GenerateFlags generate_flags;
+  FlagSet flags("ask", "");
+  generate_flags.AddTo(&flags);
+  ASSERT_TRUE(
+      flags.Parse({"--top-k=2147483647", "-n", "2147483647", "--seed=-9223372036854775808"}).ok());
+  v1::GenerateRequest r;
+  ASSERT_TRUE(generate_flags.Fill(&r).ok());
+  EXPECT_EQ(r.sampling().top_k(), 2147483647);
+  EXPECT_EQ(r.stop().max_new_tokens(), 2147483647);
+  EXPECT_EQ(r.sampling().seed(), -9223372036854775807 - 1);
 }
 
 TEST(JsonTest, ASession) {

@@ -74,7 +74,8 @@ TEST(EvalFlagsTest, TokensHaveUnits) {
   EXPECT_EQ(tokens, 1048576);
   ASSERT_TRUE(ParseTokens("300", &tokens));
   EXPECT_EQ(tokens, 300);
-  for (const char* bad : {"", "K", "4k", "4KM", "x", "9223372036854775807K"}) {
+  for (const char* bad :
+       {"", "K", "4k", "4KM", "x", "9223372036854775807K", "-9223372036854775807K"}) {
     EXPECT_FALSE(ParseTokens(bad, &tokens)) << bad;
   }
 }
