@@ -55,6 +55,26 @@ Setting Number(std::string group, std::string name, std::string value, std::stri
           [member](const Flags& flags) { return absl::StrCat(Get(member, flags)); }};
 }
 
+// A factor; 0 switches off what it is of.
+Setting Factor(std::string group, std::string name, std::string value, std::string meaning,
+               double low, double high, Member<double> member) {
+  return {std::move(group),
+          std::move(name),
+          std::move(value),
+          std::move(meaning),
+          [member, low, high](absl::string_view text, Flags& flags) {
+            double number = 0;
+            if (!absl::SimpleAtod(text, &number) ||
+                !(number == 0 || (number >= low && number <= high))) {
+              return absl::InvalidArgumentError(
+                  absl::StrCat("must be 0, or a number from ", low, " to ", high));
+            }
+            member(flags) = number;
+            return absl::OkStatus();
+          },
+          [member](const Flags& flags) { return absl::StrCat(Get(member, flags)); }};
+}
+
 Setting Boolean(std::string group, std::string name, std::string meaning, Member<bool> member) {
   return {std::move(group),
           std::move(name),
@@ -302,6 +322,11 @@ const std::vector<Setting>& Settings() {
                       "Sessions and generations that move in one step, more than "
                       "max-generations; the others wait for the next. The workspace grows with it.",
                       1, 1 << 20, RASQ_MEMBER(server.engine.max_batch_streams)),
+      Factor(
+          "Capacity", "mixed-step-slowdown", "X",
+          "How many times as long appends may make a step of generations; 0: no bound. A quarter "
+          "of the time is theirs in any case.",
+          1, 1000, RASQ_MEMBER(server.engine.mixed_step_slowdown)),
       Number<int64_t>("Capacity", "max-backlog-tokens", "TOKENS",
                       "Accepted and not yet absorbed, of one session.", 1, kMax64,
                       RASQ_MEMBER(server.engine.max_backlog_tokens)),

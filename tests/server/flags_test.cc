@@ -3,8 +3,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/settings.h"
 
 namespace rasq {
 namespace {
@@ -151,6 +153,44 @@ TEST(FlagsTest, ErrorsNameTheSource) {
   EXPECT_THAT(ErrorOf(ParseFlags({}, {{"RASQ_THREADS", "many"}})), HasSubstr("RASQ_THREADS=many"));
 }
 
+// What is in force is what was given, or else it is refused by name: no number is cut down.
+TEST(FlagsTest, NumbersArriveWholeOrNotAtAll) {
+  int64_t numbers = 0, refused = 0;
+  for (const Setting& setting : Settings()) {
+    if (setting.value != "N" && setting.value != "TOKENS" && setting.value != "BYTES" &&
+        setting.value != "X") {
+      continue;
+    }
+    ++numbers;
+    for (const char* value : {"2147483647", "2147483648", "4294967297", "-4294967295",
+                              "9223372036854775807", "9223372036854775808", "18446744073709551617",
+                              "nan", "inf", "1e999", "-1e999", "", "1x"}) {
+      const std::string argument = absl::StrCat("--", setting.name, "=", value);
+      const absl::StatusOr<Flags> flags = ParseFlags({argument}, {});
+      if (flags.ok()) {
+        EXPECT_EQ(setting.show(*flags), value) << argument;
+        continue;
+      }
+      ++refused;
+      EXPECT_THAT(ErrorOf(flags), HasSubstr(absl::StrCat(argument, ": must be ")));
+    }
+  }
+  EXPECT_GT(numbers, 20);
+  EXPECT_GE(refused, numbers * 8);  // the last eight values fit no field
+}
+
+TEST(FlagsTest, MixedStepSlowdownIsANumber) {
+  const absl::StatusOr<Flags> flags = ParseFlags({"--mixed-step-slowdown=2.5"}, {});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  EXPECT_EQ(flags->server.engine.mixed_step_slowdown, 2.5);
+  EXPECT_EQ(ParseFlags({"--mixed-step-slowdown=0"}, {})->server.engine.mixed_step_slowdown, 0);
+  for (const char* value : {"1001", "0.99", "-1"}) {
+    EXPECT_EQ(ErrorOf(ParseFlags({}, {{"RASQ_MIXED_STEP_SLOWDOWN", value}})),
+              absl::StrCat("RASQ_MIXED_STEP_SLOWDOWN=", value,
+                           ": must be 0, or a number from 1 to 1000"));
+  }
+}
+
 TEST(FlagsTest, FileErrorsNameTheLine) {
   const std::string unknown = WriteFile("unknown.conf", "\n\nmax-session = 3\n");
   EXPECT_THAT(ErrorOf(ParseFlags({"--config", unknown}, {})),
@@ -196,6 +236,7 @@ TEST(FlagsTest, HelpListsEverySettingWithItsDefault) {
                            "--buffer-capacity-tokens",
                            "--entry-type auto|int8  (default auto)",
                            "--max-batch-tokens",
+                           "--mixed-step-slowdown X  (default 1.7)",
                            "--max-backlog-tokens",
                            "--default-ttl",
                            "--default-max-new-tokens",
