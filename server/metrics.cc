@@ -5,7 +5,6 @@
 #include "absl/strings/str_cat.h"
 #include "engine/engine_group.h"
 #include "google/protobuf/descriptor.h"
-#include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
 #include "server/grpc_status.h"
@@ -83,6 +82,11 @@ Metrics::Metrics()
                    .Help("1 if health checks say SERVING; 0 at start and while it drains.")
                    .Register(*registry_)
                    .Add({})),
+      scored_tokens_(prometheus::BuildCounter()
+                         .Name("rasq_scored_tokens_total")
+                         .Help("Appended tokens that were scored, as their calls asked for.")
+                         .Register(*registry_)
+                         .Add({})),
       time_to_first_token_(AddHistogram(*registry_, "rasq_time_to_first_token_seconds",
                                         "From a Generate call to its first token.",
                                         SecondsEdges())),

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "absl/time/time.h"
 #include "engine/types.h"
 #include "prometheus/collectable.h"
+#include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/registry.h"
 
@@ -33,6 +35,8 @@ class Metrics : public EngineObserver {
 
   // As health checks are answered; false from the start.
   void SetServing(bool serving) { serving_.Set(serving ? 1 : 0); }
+  // So many tokens of an append were scored, and its call is told.
+  void OnScored(int64_t tokens) { scored_tokens_.Increment(static_cast<double>(tokens)); }
   // A call has ended; those that were refused are also counted by reason.
   void OnCallEnd(absl::string_view method, absl::StatusCode code, absl::Duration duration);
 
@@ -41,6 +45,7 @@ class Metrics : public EngineObserver {
  private:
   std::shared_ptr<prometheus::Registry> registry_;
   prometheus::Gauge& serving_;
+  prometheus::Counter& scored_tokens_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& inter_token_latency_;
   prometheus::Histogram& append_lag_;

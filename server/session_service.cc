@@ -109,8 +109,11 @@ grpc::ServerUnaryReactor* SessionService::Append(grpc::CallbackServerContext* co
         }
         converted->session.tenant = call->tenant();
         const absl::StatusOr<AppendReceipt> receipt = backend_.engine.Append(
-            *std::move(converted), [call](const absl::StatusOr<AppendResult>& result) {
-              if (result.ok()) call->set_tokens_in(result->appended_tokens);
+            *std::move(converted), [this, call](const absl::StatusOr<AppendResult>& result) {
+              if (result.ok()) {
+                call->set_tokens_in(result->appended_tokens);
+                backend_.metrics.OnScored(result->scored_tokens);
+              }
               result.ok() ? call->Reply(ToProto(*result)) : call->Fail(result.status());
             });
         if (!receipt.ok()) call->Fail(receipt.status());

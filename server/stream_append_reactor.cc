@@ -153,6 +153,7 @@ void StreamAppendReactor::OnAbsorbed(const absl::StatusOr<AppendResult>& result)
     totals_.set_scored_tokens(totals_.scored_tokens() + result->scored_tokens);
     totals_.set_logprob_sum(totals_.logprob_sum() + result->logprob_sum);
     totals_changed_ = true;
+    backend_.metrics.OnScored(result->scored_tokens);
   } else {
     Fail(result.status());
   }

@@ -178,6 +178,7 @@ TEST_F(OperationsTest, MetricsPageHasEveryName) {
                            "session_slots_used",
                            "session_state_bytes",
                            "appended_tokens_total",
+                           "scored_tokens_total",
                            "generated_tokens_total",
                            "append_backlog_tokens",
                            "append_backlog_limit_tokens",
@@ -215,6 +216,40 @@ TEST_F(OperationsTest, MetricsPageHasEveryName) {
       absl::StrContains(page, "rasq_requests_rejected_total{reason=\"SESSION_NOT_FOUND\"} 1\n"));
   EXPECT_FALSE(absl::StrContains(page, "nobody"));
   EXPECT_TRUE(absl::StrContains(HttpGet("/"), " 404 "));
+}
+
+TEST_F(OperationsTest, MetricsCountScoredTokensOfCallsAndStreams) {
+  StartServer(WithMetrics());
+  ASSERT_TRUE(Create("s").ok());
+  ASSERT_TRUE(Append("s", "Nobody asked about this.\n").ok());
+  const auto page_has = [this](int64_t tokens) {
+    return absl::StrContains(HttpGet("/metrics"),
+                             absl::StrCat("\nrasq_scored_tokens_total ", tokens, "\n"));
+  };
+  EXPECT_TRUE(page_has(0));
+  v1::AppendRequest request;
+  request.set_session_id("s");
+  request.mutable_content()->set_text("But how likely is this?\n");
+  request.set_score(true);
+  v1::AppendResponse response;
+  grpc::ClientContext call;
+  ASSERT_TRUE(sessions().Append(&WithDeadline(call), request, &response).ok());
+  ASSERT_GT(response.scored_tokens(), 0);
+  EXPECT_TRUE(page_has(response.scored_tokens()));
+
+  grpc::ClientContext context;
+  const auto stream = sessions().StreamAppend(&WithDeadline(context));
+  v1::StreamAppendRequest piece;
+  piece.set_session_id("s");
+  piece.mutable_content()->set_text("And this, and that?\n");
+  piece.set_score(true);
+  ASSERT_TRUE(stream->Write(piece));
+  stream->WritesDone();
+  v1::StreamAppendResponse ack;
+  while (stream->Read(&ack)) continue;
+  ASSERT_TRUE(stream->Finish().ok());
+  ASSERT_GT(ack.scored_tokens(), 0);
+  EXPECT_TRUE(page_has(response.scored_tokens() + ack.scored_tokens()));
 }
 
 TEST_F(OperationsTest, MetricsSayThatItDrains) {

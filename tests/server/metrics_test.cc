@@ -60,6 +60,16 @@ TEST(MetricsTest, ObservationsAreInSeconds) {
   EXPECT_THAT(page, HasSubstr("rasq_retrieval_budget_tokens_sum 128"));
 }
 
+TEST(MetricsTest, ScoredTokensAddUp) {
+  Metrics metrics;
+  EXPECT_THAT(Page(metrics), HasSubstr("# TYPE rasq_scored_tokens_total counter\n"
+                                       "rasq_scored_tokens_total 0\n"));
+  metrics.OnScored(0);
+  metrics.OnScored(40);
+  metrics.OnScored(2);
+  EXPECT_THAT(Page(metrics), HasSubstr("\nrasq_scored_tokens_total 42\n"));
+}
+
 TEST(MetricsTest, CallsByMethodAndCode) {
   Metrics metrics;
   metrics.OnCallEnd("Append", absl::StatusCode::kOk, absl::Milliseconds(5));
