@@ -23,6 +23,7 @@ namespace {
 constexpr int64_t kPieceBytes = 8 << 10;
 constexpr int64_t kMinAnswerTokens = 40;  // as in training
 constexpr int64_t kSpareTokens = 16;      // of an answer, beyond those of the right one
+constexpr int64_t kSlackTokens = 16;      // a place of a text may be missed by so many
 constexpr int32_t kMaxEvidence = 512;     // runs: more than are read at a time
 
 double Seconds(const google::protobuf::Duration& duration) {
@@ -113,8 +114,8 @@ absl::Status StreamRun::Fill(int64_t position_tokens) {
     const Haystack::Cursor before = *cursor_;
     std::string text(cursor_->Take(bytes));
     absl::StatusOr<int64_t> tokens = CountTokens(text);
-    // Where scores begin and end must be met though the text be denser here than before.
-    while (script_.scored && tokens.ok() && *tokens > left && bytes > 1) {
+    // The text may be denser here than before. Where scores begin and end must be met to a word.
+    while (tokens.ok() && *tokens > left + (script_.scored ? 0 : kSlackTokens) && bytes > 1) {
       bytes /= 2;
       cursor_.emplace(before);
       text = std::string(cursor_->Take(bytes));

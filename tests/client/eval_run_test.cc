@@ -190,6 +190,30 @@ TEST_F(EvalRunTest, ScoresBeginAndEndWhereTheyShall) {
   }
 }
 
+// Words of one letter, much denser in tokens than any guess, and between them long ones.
+TEST_F(EvalRunTest, LengthsHoldWhereTextIsDenser) {
+  std::string text;
+  for (int i = 0; i < 40; ++i) {
+    for (int j = 0; j < 1000; ++j) text += i % 2 == 0 ? " a" : " interminably";
+  }
+  haystack_ = Haystack::FromText(text);
+  header_.text = haystack_.Describe();
+  header_.lengths = {500, 1500};
+  header_.streams = 8;
+  ASSERT_EQ(*Run(), 16);
+  const Results results = Read();
+  ASSERT_EQ(results.streams.size(), 16u);
+  for (const StreamResult& stream : results.streams) {
+    EXPECT_GE(stream.context_tokens, stream.key.length);
+    EXPECT_LE(stream.context_tokens, stream.key.length + 16);
+  }
+  // Questions stand at the end, and no fact stands past it.
+  for (const QuestionResult& question : results.questions) {
+    EXPECT_LE(question.position_tokens, question.key.length + 16);
+    EXPECT_TRUE(question.exact) << question.question << " " << question.got;
+  }
+}
+
 TEST_F(EvalRunTest, TheEndOfATextIsScored) {
   header_.tasks = {"perplexity"};
   header_.lengths = {500, 6000};
