@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/cli_program.h"
 #include "tests/support/files.h"
 #include "tests/support/process.h"
 
@@ -21,11 +22,7 @@ using Json = nlohmann::json;
 
 class CliTest : public ::testing::Test {
  protected:
-  struct Result {
-    int code;
-    std::string out;
-    std::string err;
-  };
+  using Result = CliProgram::Result;
 
   static void SetUpTestSuite() {
     std::filesystem::create_directories(SnapshotDirectory());
@@ -44,24 +41,12 @@ class CliTest : public ::testing::Test {
   }
   static std::string SnapshotDirectory() { return TemporaryPath("cli-snapshots"); }
 
-  static std::vector<std::string> CommandLine(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {RASQ_CLI_BINARY, "--address", address_});
-    return arguments;
-  }
+  static CliProgram Cli() { return {RASQ_CLI_BINARY, address_}; }
   static Result Run(const std::vector<std::string>& arguments, const std::string& input = "") {
-    Process process(CommandLine(arguments));
-    process.Write(input);
-    process.CloseInput();
-    const int code = process.Wait();
-    return {code, process.out(), process.err()};
+    return Cli().Run(arguments, input);
   }
-  static Json RunJson(std::vector<std::string> arguments, const std::string& input = "") {
-    arguments.insert(arguments.begin(), {"-o", "json"});
-    const Result result = Run(arguments, input);
-    EXPECT_EQ(result.code, 0) << result.err;
-    const Json json = Json::parse(result.out, nullptr, /*allow_exceptions=*/false);
-    EXPECT_TRUE(json.is_object()) << result.out;
-    return json;
+  static Json RunJson(const std::vector<std::string>& arguments, const std::string& input = "") {
+    return Cli().RunJson(arguments, input);
   }
   // A new session of the test's name, gone at its end.
   void SetUp() override {
@@ -101,6 +86,11 @@ TEST_F(CliTest, SessionsLiveAndDie) {
   EXPECT_EQ(created["options"]["strategy"], "window");
   EXPECT_EQ(created["options"]["ttl_seconds"], 3600);
   EXPECT_GT(created["state_bytes"], 0);
+  const Json small =
+      RunJson({"sessions", "create", "small", "--ttl=1500ms", "--priority=-2147483648"});
+  EXPECT_EQ(small["options"]["ttl_seconds"], 1.5);
+  EXPECT_EQ(small["options"]["priority"], -2147483648);
+  EXPECT_EQ(Run({"sessions", "delete", "small"}).code, 0);
 
   const Json rag = RunJson({"sessions", "create", "third", "--strategy=rag", "--rag-chunks=2",
                             "--rag-chunk-tokens=64", "--rag-order=score"});
@@ -121,7 +111,7 @@ TEST_F(CliTest, SessionsLiveAndDie) {
   EXPECT_NE(list.out.find("second"), std::string::npos) << list.out;
   EXPECT_NE(list.out.find(session_), std::string::npos) << list.out;
 
-  EXPECT_EQ(Run({"sessions", "delete", "second"}).code, 0);
+  EXPECT_EQ(Run({"sessions", "delete", "second", "third", "fourth"}).code, 0);
   const Result gone = Run({"sessions", "get", "second"});
   EXPECT_EQ(gone.code, 1);
   EXPECT_NE(gone.err.find("NOT_FOUND"), std::string::npos) << gone.err;
@@ -178,7 +168,7 @@ TEST_F(CliTest, AppendRefusesOrReplacesWhatIsNotUtf8) {
 
 TEST_F(CliTest, AppendFollowsAFile) {
   TemporaryFile file("First line.\n");
-  Process follow(CommandLine({"append", session_, "-q", "-f", file.name()}));
+  Process follow(Cli().CommandLine({"append", session_, "-q", "-f", file.name()}));
   const auto offset = [&] { return RunJson({"sessions", "get", session_})["next_offset"]; };
   while (offset() != 12) continue;
   file.Add("And a second one.\n");
@@ -230,7 +220,7 @@ TEST_F(CliTest, Chats) {
 }
 
 TEST_F(CliTest, CtrlCEndsAnEndlessAnswer) {
-  Process ask(CommandLine({"ask", session_, "--raw", "--ignore-eos", "-n", "65536", "Once"}));
+  Process ask(Cli().CommandLine({"ask", session_, "--raw", "--ignore-eos", "-n", "65536", "Once"}));
   EXPECT_NE(ask.WaitFor("[a-z ]{4}"), "") << ask.err();
   ask.Signal(SIGINT);
   EXPECT_EQ(ask.Wait(), 130) << ask.err();
@@ -278,6 +268,8 @@ TEST_F(CliTest, WrongUse) {
       {"ask"},
       {"ask", "a", "b", "c"},
       {"ask", "a", "b", "--temperature=warm"},
+      {"ask", "a", "b", "--top-k=4294967297"},
+      {"sessions", "create", "x", "--rag-chunks=4294967298"},
       {"ask", "a", "b", "--template=chatml"},
       {"sessions"},
       {"sessions", "create", "x", "--strategy=all"},

@@ -1,12 +1,20 @@
 // `rasq eval` as a user runs it, against the shipped model.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <csignal>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "client/eval/haystack.h"
+#include "client/eval/perplexity.h"
 #include "client/eval/results.h"
+#include "client/eval/task_set.h"
+#include "client/rasq_client.h"
+#include "client/tasks/random.h"
+#include "tests/support/cli_program.h"
 #include "tests/support/files.h"
 #include "tests/support/process.h"
 #include "tests/support/server_fixture.h"
@@ -123,6 +131,68 @@ TEST(EvalTest, StartsServersAndMeasuresStrategiesAndSettings) {
         "## What the server did not take", "  - old: `{\"half_life_tokens\": 64}`"}) {
     EXPECT_NE(ReadFile(tables).find(part), std::string::npos) << part;
   }
+}
+
+// One stream, of which all is scored; and the same text appended by hand.
+TEST(EvalTest, PerplexityIsThatOfTheTextItself) {
+  // In float32, as the text comes in other pieces here than from rasq eval: logits agree to 1e-4.
+  ServerProgram server(RASQ_SERVER_BINARY, {"--max-sessions", "2", "--dtype", "float32"});
+  ASSERT_TRUE(server.listening()) << server.Log();
+  const testing::TemporaryDirectory folder;
+  const std::string path = folder.path() + "/eval.jsonl";
+  const CliProgram cli(RASQ_CLI_BINARY, server.address());
+  const nlohmann::json printed =
+      cli.RunJson({"eval", "--tasks", "perplexity", "--lengths", "700", "--streams", "1", "--seed",
+                   "7", "--generate-tokens", "0", "--results", path});
+
+  const auto results = client::ParseResults(ReadFile(path), path);
+  ASSERT_TRUE(results.ok()) << results.status();
+  ASSERT_EQ(results->streams.size(), 1u);
+  const client::StreamResult& stream = results->streams[0];
+  EXPECT_EQ(stream.key.task, client::kPerplexityTask);
+  EXPECT_EQ(stream.questions, 0);
+  EXPECT_TRUE(results->questions.empty());
+  EXPECT_NEAR(stream.context_tokens, 700, 12);
+  EXPECT_GT(stream.append_seconds, 0);
+  ASSERT_TRUE(stream.scored_tokens.has_value() && stream.logprob_sum.has_value());
+
+  // The stream's text: from the place that its seed says, word by word until it is long enough.
+  client::ClientOptions options;
+  options.address = server.address();
+  client::Client library(options);
+  const client::Haystack haystack = client::Haystack::MadeUp();
+  tasks::Random random = client::StreamRandom(7, "perplexity 700", 0);
+  client::Haystack::Cursor cursor(&haystack, random.Below(haystack.bytes()));
+  std::string text;
+  for (int64_t tokens = 0; tokens < 700;) {
+    const std::string word(cursor.Take(1));
+    const absl::StatusOr<std::vector<int32_t>> ids = library.Tokenize(word);
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    tokens += static_cast<int64_t>(ids->size());
+    text += word;
+  }
+  v1::CreateSessionRequest create;
+  create.set_session_id("by-hand");
+  create.mutable_options()->set_retrieval_budget_gain(-1);  // the model's
+  ASSERT_TRUE(library.CreateSession(create).ok());
+  v1::AppendRequest append;
+  append.set_session_id("by-hand");
+  append.mutable_content()->set_text(text);
+  append.set_score(true);
+  const absl::StatusOr<v1::AppendResponse> scored = library.Append(append);
+  ASSERT_TRUE(scored.ok()) << scored.status();
+  EXPECT_EQ(*stream.scored_tokens, scored->scored_tokens());
+  const double loss = -scored->logprob_sum() / static_cast<double>(scored->scored_tokens());
+  const double measured = -*stream.logprob_sum / static_cast<double>(*stream.scored_tokens);
+  EXPECT_NEAR(measured, loss, 1e-4);
+
+  ASSERT_EQ(printed["perplexity"].size(), 1u);
+  const nlohmann::json& cell = printed["perplexity"][0];
+  EXPECT_EQ(cell["strategy"], "rasq");
+  EXPECT_EQ(cell["length"], 700);
+  EXPECT_EQ(cell["streams"], 1);
+  EXPECT_EQ(cell["scored_tokens"], *stream.scored_tokens);
+  EXPECT_DOUBLE_EQ(cell["perplexity"].get<double>(), std::exp(measured));
 }
 
 TEST(EvalTest, WrongUseIsNamed) {
