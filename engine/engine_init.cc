@@ -70,6 +70,12 @@ absl::Status Validate(const EngineOptions& options) {
 }
 
 absl::Status ValidateStrategies(const EngineOptions& options, const MemoryConfig& memory) {
+  for (const Strategy strategy : options.strategies) {
+    if (!KeepsHistory(strategy) || Serves(options, Strategy::kFull)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("strategies: ", Name(strategy),
+                     " reads in places of strategy full, which must be named beside it"));
+  }
   const bool serves_default = Serves(options, Strategy::kWindow) ||
                               (Serves(options, Strategy::kRasq) && memory.has_memory());
   if (serves_default) return absl::OkStatus();

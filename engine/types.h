@@ -348,8 +348,8 @@ struct EngineOptions {
   // Sessions open at once. 0: as many as there are places for their states, where a disk has 65536.
   int32_t max_open_sessions = 0;
   int32_t max_generations = 4;  // generations at once; each works on a copy of a state
-  // Those that sessions may have; rasq only where the model has a memory, rag and attention_rag,
-  // which keep histories, only beside full.
+  // Those that sessions may have; rasq only where the model has a memory. rag and attention_rag,
+  // which keep histories, want full beside them.
   std::vector<Strategy> strategies = {Strategy::kRasq, Strategy::kWindow, Strategy::kFull,
                                       Strategy::kRag};
   // States of each strategy but rasq, window and those that keep histories; 0: none of these are

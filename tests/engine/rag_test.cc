@@ -299,6 +299,18 @@ TEST(RagOptionsTest, WhatCannotBeServedIsRefused) {
   EXPECT_TRUE(create(Rag({.chunk_tokens = 100})).ok());
 }
 
+TEST(RagOptionsTest, HistoriesAreServedBesideFullAlone) {
+  for (const Strategy strategy : {Strategy::kRag, Strategy::kAttentionRag}) {
+    EngineOptions options = testing::ShippedModel();
+    options.strategies = {Strategy::kRasq, strategy};
+    const absl::Status status = Engine::Create(options, /*observer=*/nullptr).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(), std::string("strategies: ") + Name(strategy) +
+                                    " reads in places of strategy full, which must be named beside "
+                                    "it");
+  }
+}
+
 TEST(RagOptionsTest, AServerMayServeNone) {
   for (const bool full : {false, true}) {
     EngineOptions options = testing::ShippedModel();
