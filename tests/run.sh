@@ -37,7 +37,8 @@ run() { # run PRESET [CTEST ARGUMENT...]
   shift
   ctest --test-dir "build/$preset" -j "$(nproc)" --output-on-failure --no-tests=error "$@"
 }
-programs=(kernels_test engine_test server_test client_test tasks_test train_data_test e2e_test)
+threaded=(kernels_test engine_test server_test client_test e2e_test)
+programs=("${threaded[@]}" tasks_test train_data_test)
 # Minutes each under a sanitizer, and the same code as the tests beside them.
 long='AMillionTokens|AnswersAsReference|StreamAgreesWithReference|ReplacementNoise|Demo'
 # They bound a server's memory, of which sanitizers take more.
@@ -66,7 +67,7 @@ if wants 3; then
 fi
 if wants 4; then
   say "Build with the thread sanitizer"
-  build tsan "${programs[@]}" {config,safetensors,session_log,session_record,tokenizer}_fuzz_replay
+  build tsan "${threaded[@]}"
   say "Tests under the thread sanitizer"
   # Thread leaks: gRPC ends some of its own threads only after main() has returned. Without TLS:
   # OpenSSL is built without the sanitizer, which then sees races between its threads.
