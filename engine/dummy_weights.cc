@@ -42,6 +42,10 @@ TensorShapes MakeTensorShapes(const ModelConfig& model, const MemoryConfig& memo
       shapes[absl::StrCat(adapter, "memory.", down, ".weight")] = {model.num_kv_heads,
                                                                    memory.compressed_dim, head};
     }
+    if (memory.num_summaries > 0) {
+      shapes[adapter + "memory.summary_query"] = {model.num_kv_heads, memory.num_summaries,
+                                                  memory.compressed_dim};
+    }
     shapes[adapter + "memory.score_weight"] = {model.num_heads};
     shapes[adapter + "memory.age_slope"] = {model.num_heads};
     if (memory.retrieval_layers[retrieval] != l) continue;

@@ -28,6 +28,7 @@ constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxPositions = 1 << 30;
 constexpr int64_t kMaxMemoryTokens = 1 << 24;
 constexpr int64_t kMaxMemoryDim = 1 << 13;
+constexpr int64_t kMaxSummaries = 32;
 
 struct ModelType {
   absl::string_view name;
@@ -144,6 +145,17 @@ void AddEos(FieldReader& fields, int64_t vocab, std::vector<int32_t>& ids) {
 }
 
 // What says how many entries are read: the head's factors, the most, the floor.
+void ReadSummaries(FieldReader& fields, MemoryConfig& memory) {
+  memory.num_summaries =
+      static_cast<int32_t>(fields.Int("summary_slots", 0, kMaxSummaries, memory.num_summaries));
+  constexpr double kSlowest = 0.999999;
+  memory.summary_decay =
+      static_cast<float>(fields.Number("summary_decay", 0, kSlowest, memory.summary_decay));
+  if (fields.status().ok() && memory.num_summaries > 0 && memory.num_clusters > 0) {
+    fields.Bad("summary_slots", memory.num_summaries, "0 in a model with clusters");
+  }
+}
+
 void ReadBudget(FieldReader& fields, MemoryConfig& memory) {
   memory.budget_factors = ReadBudgetFactors(fields);
   const int64_t most = memory.has_budget_head()
@@ -257,6 +269,7 @@ absl::StatusOr<MemoryConfig> ParseMemoryConfig(absl::string_view json, const Mod
   memory.read_clusters = read_or("read_clusters", 1, kMaxClusters, memory.read_clusters);
   memory.cluster_min_entries =
       read_or("cluster_min_entries", 0, kMaxMemoryTokens, memory.cluster_min_entries);
+  ReadSummaries(fields, memory);
   ReadBudget(fields, memory);
   const Json* layers = fields.Find("retrieval_layers");
   if (layers == nullptr || !layers->is_array() || layers->empty()) {

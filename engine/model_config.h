@@ -55,6 +55,10 @@ struct MemoryConfig {
   int32_t num_clusters = 0;
   int32_t read_clusters = 8;
   int32_t cluster_min_entries = 128;
+  // Slots a layer and kv head that sum up what falls out of the buffer, each a mean that forgets by
+  // summary_decay with every segment that loses entries. 0: none. Not together with clusters.
+  int32_t num_summaries = 0;
+  float summary_decay = 0.99f;
   // The budget head chooses by which of these a segment's budget is multiplied; empty: no head.
   std::vector<float> budget_factors;
   float score_floor = -INFINITY;  // entries whose score and log gate add up to less are not read

@@ -212,6 +212,7 @@ TEST(MemoryConfigTest, ReadsEveryField) {
   EXPECT_EQ(memory->num_clusters, 0);
   EXPECT_EQ(memory->read_clusters, 8);
   EXPECT_EQ(memory->cluster_min_entries, 128);
+  EXPECT_EQ(memory->num_summaries, 0);
   EXPECT_TRUE(memory->has_memory());
   EXPECT_EQ(memory->retrieval_layers, (std::vector<int32_t>{1, 2}));
   EXPECT_EQ(memory->RetrievalIndex(0), -1);
@@ -229,6 +230,15 @@ TEST(MemoryConfigTest, ReadsClusters) {
   EXPECT_EQ(memory->num_clusters, 32);
   EXPECT_EQ(memory->read_clusters, 4);
   EXPECT_EQ(memory->cluster_min_entries, 6);
+}
+
+TEST(MemoryConfigTest, ReadsSummaries) {
+  json config = Memory();
+  config.merge_patch({{"summary_slots", 4}, {"summary_decay", 0.875}});
+  const auto memory = ParseMemoryConfig(config.dump(), ParseOk(Qwen3()));
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  EXPECT_EQ(memory->num_summaries, 4);
+  EXPECT_EQ(memory->summary_decay, 0.875f);
 }
 
 TEST(MemoryConfigTest, BudgetHead) {
@@ -288,7 +298,10 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"ScoreFloor", R"({"score_floor": "low"})", "score_floor"},
         Fault{"Clusters", R"({"clusters": 65})", "clusters=65"},
         Fault{"ReadClusters", R"({"read_clusters": 0})", "read_clusters=0"},
-        Fault{"ClusterMinEntries", R"({"cluster_min_entries": -1})", "cluster_min_entries=-1"}),
+        Fault{"ClusterMinEntries", R"({"cluster_min_entries": -1})", "cluster_min_entries=-1"},
+        Fault{"Summaries", R"({"summary_slots": 33})", "summary_slots=33"},
+        Fault{"SummariesOfClusters", R"({"summary_slots": 4, "clusters": 8})", "summary_slots=4"},
+        Fault{"SummaryDecay", R"({"summary_decay": 1})", "summary_decay=1"}),
     NameOf);
 
 }  // namespace
