@@ -2,22 +2,18 @@
 // from positions alone.
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "engine/safetensors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "kernels/base/status.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/backends.h"
 #include "tests/support/engine_harness.h"
 #include "tests/support/model_harness.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/support/tiny_checkpoint.h"
 
 namespace rasq {
 namespace {
@@ -154,47 +150,25 @@ TEST_P(AblationTest, WithoutClustersAllIsReadExactly) {
 }
 
 // The tiny model whose adapter compresses nothing: P is the identity.
-class TinyUncompressed {
+class TinyUncompressed : public testing::TinyCheckpoint {
  public:
-  TinyUncompressed() {
-    const std::string tiny = testing::SourcePath("tests/testdata/tiny/");
-    for (const char* name : {"config.json", "model.safetensors"}) {
-      std::filesystem::copy_file(tiny + name, path() + "/" + name);
-    }
-    nlohmann::json config = nlohmann::json::parse(std::ifstream(tiny + "rasq_config.json"));
-    config["compressed_dim"] = kHeadDim;
-    std::ofstream(path() + "/rasq_config.json") << config.dump();
-    const auto adapter = SafetensorsFile::Open(tiny + "rasq.safetensors");
-    RASQ_CHECK(adapter.ok());
-    nlohmann::json header;
-    std::vector<float> data;
-    for (const auto& [name, tensor] : (*adapter)->tensors()) {
-      std::vector<int64_t> shape = tensor.shape;
-      std::vector<float> values = *tensor.ToFloats();
-      if (name.find("_down.weight") != std::string::npos) {
-        shape = {shape[0], kHeadDim, kHeadDim};
-        values.assign(shape[0] * kHeadDim * kHeadDim, 0);
-        for (int64_t i = 0; i < shape[0] * kHeadDim; ++i) values[i * kHeadDim + i % kHeadDim] = 1;
-      }
-      const size_t begin = data.size() * sizeof(float);
-      data.insert(data.end(), values.begin(), values.end());
-      header[name] = {{"dtype", "F32"},
-                      {"shape", shape},
-                      {"data_offsets", {begin, data.size() * sizeof(float)}}};
-    }
-    const std::string text = header.dump();
-    const auto size = static_cast<uint64_t>(text.size());
-    std::ofstream file(path() + "/rasq.safetensors", std::ios::binary);
-    file.write(reinterpret_cast<const char*>(&size), sizeof(size));
-    file << text;
-    file.write(reinterpret_cast<const char*>(data.data()),
-               static_cast<int64_t>(data.size() * sizeof(float)));
-    RASQ_CHECK(file.good());
-  }
-  const std::string& path() const { return directory_.path(); }
+  TinyUncompressed() : TinyCheckpoint({{"compressed_dim", kHeadDim}}, Identities()) {}
 
  private:
-  testing::TemporaryDirectory directory_;
+  static Tensors Identities() {
+    constexpr int64_t kHeads = 2;  // kv heads
+    Tensor identity{{kHeads, kHeadDim, kHeadDim}, {}};
+    identity.values.resize(kHeads * kHeadDim * kHeadDim);
+    for (int64_t i = 0; i < kHeads * kHeadDim; ++i) {
+      identity.values[i * kHeadDim + i % kHeadDim] = 1;
+    }
+    Tensors tensors;
+    for (const int layer : {1, 2, 3}) {  // those that read memory
+      const std::string memory = "layers." + std::to_string(layer) + ".memory.";
+      tensors[memory + "key_down.weight"] = tensors[memory + "value_down.weight"] = identity;
+    }
+    return tensors;
+  }
 };
 
 // Exact entries are what an adapter that compresses nothing makes, in whole steps and one token at
@@ -263,28 +237,9 @@ TEST_P(AblationTest, ASessionReadsTheNewestInOneRun) {
   EXPECT_EQ(summary.retrieved_tokens, 40);
 }
 
-// A copy of the tiny model whose segments read by clusters.
-class TinyWithClusters {
- public:
-  TinyWithClusters() {
-    const std::string tiny = testing::SourcePath("tests/testdata/tiny/");
-    for (const char* name : {"config.json", "model.safetensors", "rasq.safetensors"}) {
-      std::filesystem::copy_file(tiny + name, path() + "/" + name);
-    }
-    nlohmann::json config = nlohmann::json::parse(std::ifstream(tiny + "rasq_config.json"));
-    config["clusters"] = 4;
-    config["read_clusters"] = 1;
-    config["cluster_min_entries"] = 2;
-    std::ofstream(path() + "/rasq_config.json") << config.dump();
-  }
-  const std::string& path() const { return directory_.path(); }
-
- private:
-  testing::TemporaryDirectory directory_;
-};
-
 TEST(AblationSessionTest, SessionsWithoutClustersHaveNoRoomForThem) {
-  const TinyWithClusters model;
+  const testing::TinyCheckpoint model(
+      nlohmann::json({{"clusters", 4}, {"read_clusters", 1}, {"cluster_min_entries", 2}}));
   EngineOptions options = testing::ShippedModel("float32");
   options.model = model.path();
   options.load_format = LoadFormat::kDummy;  // it has no tokenizer

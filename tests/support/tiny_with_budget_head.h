@@ -2,69 +2,32 @@
 // since the head was trained for no model yet.
 #pragma once
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
-#include "engine/safetensors.h"
-#include "kernels/base/status.h"
-#include "nlohmann/json.hpp"
-#include "tests/support/model_harness.h"
-#include "tests/support/temporary_directory.h"
 #include "tests/support/tensors.h"
+#include "tests/support/tiny_checkpoint.h"
 
 namespace rasq::testing {
 
-class TinyWithBudgetHead {
+class TinyWithBudgetHead : public TinyCheckpoint {
  public:
   // Random heads, of weights so large that segments differ in what they choose.
-  explicit TinyWithBudgetHead(const std::vector<float>& factors) {
-    const std::string tiny = SourcePath("tests/testdata/tiny/");
-    for (const char* name : {"config.json", "model.safetensors"}) {
-      std::filesystem::copy_file(tiny + name, path() + "/" + name);
-    }
-    nlohmann::json config = nlohmann::json::parse(std::ifstream(tiny + "rasq_config.json"));
-    config["budget_factors"] = factors;
-    std::ofstream(path() + "/rasq_config.json") << config.dump();
-
-    const auto adapter = SafetensorsFile::Open(tiny + "rasq.safetensors");
-    RASQ_CHECK(adapter.ok());
-    for (const auto& [name, tensor] : (*adapter)->tensors()) {
-      Add(name, tensor.shape, *tensor.ToFloats());
-    }
-    const auto num_factors = static_cast<int64_t>(factors.size());
-    const int64_t dim = config.at("retrieval_dim");
-    for (const int layer : config.at("retrieval_layers")) {
-      const std::string head = "layers." + std::to_string(layer) + ".retriever.budget.";
-      Add(head + "weight", {num_factors, dim}, RandomFloats(num_factors * dim, layer, 20));
-      Add(head + "bias", {num_factors}, RandomFloats(num_factors, 10 + layer));
-    }
-    const std::string header = header_.dump();
-    const auto size = static_cast<uint64_t>(header.size());
-    std::ofstream file(path() + "/rasq.safetensors", std::ios::binary);
-    file.write(reinterpret_cast<const char*>(&size), sizeof(size));
-    file << header;
-    file.write(reinterpret_cast<const char*>(data_.data()),
-               static_cast<int64_t>(data_.size() * sizeof(float)));
-    RASQ_CHECK(file.good());
-  }
-
-  const std::string& path() const { return directory_.path(); }
+  explicit TinyWithBudgetHead(const std::vector<float>& factors)
+      : TinyCheckpoint({{"budget_factors", factors}}, Heads(factors)) {}
 
  private:
-  void Add(const std::string& name, const std::vector<int64_t>& shape,
-           const std::vector<float>& values) {
-    const size_t begin = data_.size() * sizeof(float);
-    data_.insert(data_.end(), values.begin(), values.end());
-    header_[name] = {{"dtype", "F32"},
-                     {"shape", shape},
-                     {"data_offsets", {begin, data_.size() * sizeof(float)}}};
+  static Tensors Heads(const std::vector<float>& factors) {
+    constexpr int64_t kDim = 16;  // its retrieval_dim
+    const auto num_factors = static_cast<int64_t>(factors.size());
+    Tensors heads;
+    for (const int layer : {1, 2}) {  // its retrieval layers
+      const std::string head = "layers." + std::to_string(layer) + ".retriever.budget.";
+      heads[head + "weight"] = {{num_factors, kDim}, RandomFloats(num_factors * kDim, layer, 20)};
+      heads[head + "bias"] = {{num_factors}, RandomFloats(num_factors, 10 + layer)};
+    }
+    return heads;
   }
-
-  TemporaryDirectory directory_;
-  nlohmann::json header_;
-  std::vector<float> data_;
 };
 
 }  // namespace rasq::testing
