@@ -144,7 +144,6 @@ void AddEos(FieldReader& fields, int64_t vocab, std::vector<int32_t>& ids) {
   }
 }
 
-// What says how many entries are read: the head's factors, the most, the floor.
 void ReadSummaries(FieldReader& fields, MemoryConfig& memory) {
   memory.num_summaries =
       static_cast<int32_t>(fields.Int("summary_slots", 0, kMaxSummaries, memory.num_summaries));
@@ -156,6 +155,7 @@ void ReadSummaries(FieldReader& fields, MemoryConfig& memory) {
   }
 }
 
+// What says how many entries are read: the head's factors, the most, the floor.
 void ReadBudget(FieldReader& fields, MemoryConfig& memory) {
   memory.budget_factors = ReadBudgetFactors(fields);
   const int64_t most = memory.has_budget_head()
