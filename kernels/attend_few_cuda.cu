@@ -354,9 +354,10 @@ __global__ void __launch_bounds__(kFewThreads, 3)
           const bool is_read = entry < list.num && IsRead(bias.read[i % 2], listed.cluster());
           entry = is_read ? listed.entry() : keys.num_entries;  // none
         }
-        const float entry_bias = keys.EntryBias(entry, shared.score[tile % kStages][at],
-                                                shared.log_gate[tile % kStages][at],
-                                                bias.weight[i % 2], bias.slope[i % 2]);
+        const float entry_bias =
+            keys.EntryBias < !kExact && !kClustered > (entry, shared.score[tile % kStages][at],
+                                                       shared.log_gate[tile % kStages][at],
+                                                       bias.weight[i % 2], bias.slope[i % 2]);
         logits[i] = fmaf(logits[i], logit_scale, entry_bias) * kLog2E;
       }
       if (is_fused) {

@@ -271,7 +271,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
             const int at = n * 8 + lane % 4 * 2 + i;
-            const float bias = keys.EntryBias(first + at, shared.score[stage][at],
+            const float bias = keys.EntryBias < !kExact &&
+                               !kClustered > (first + at, shared.score[stage][at],
                                               shared.log_gate[stage][at], weight, slope);
             logits[n][i] = fmaf(logits[n][i], logit_scale, bias);
             logits[n][i + 2] = fmaf(logits[n][i + 2], logit_scale, bias);

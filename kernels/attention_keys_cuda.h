@@ -297,10 +297,14 @@ struct SegmentKeys {
   }
 
   // What a head adds to an entry's logit: weight * score + log gate - slope * age. -infinity behind
-  // the last entry.
+  // the last entry. Summaries stand last and have no age; kernels that never read any are told so,
+  // and stay as they are.
+  template <bool kMaySummarize>
   __device__ float EntryBias(int entry, float score, float log_gate, float weight,
                              float slope) const {
-    const float age = static_cast<float>(num_entries - 1 - entry);
+    int newer = num_entries - 1 - entry;
+    if constexpr (kMaySummarize) newer = max(newer - a.num_summaries, 0);
+    const auto age = static_cast<float>(newer);
     return entry < num_entries ? fmaf(weight, score, fmaf(-slope, age, log_gate)) : -INFINITY;
   }
 };

@@ -173,8 +173,9 @@ __global__ void __launch_bounds__(kThreads)
         const int at = n * 8 + lane % 4 * 2 + i % 2;
         float bias = tile.first + at <= shared.last[row] ? 0.0f : -INFINITY;
         if (tile.is_entries) {
-          bias = keys.EntryBias(tile.first + at, shared.score[at], shared.log_gate[at],
-                                shared.weight[row], shared.slope[row]);
+          bias = keys.EntryBias</*kMaySummarize=*/false>(tile.first + at, shared.score[at],
+                                                         shared.log_gate[at], shared.weight[row],
+                                                         shared.slope[row]);
         }
         const float logit = fmaf(logits[n][i], logit_scale, bias);
         sums[n][i % 2] += Exp2(fmaf(logit, kLog2E, -shared.lse[row]));

@@ -26,6 +26,9 @@
 // it together. So w_i = block i's share of sum_j exp(logit_j) gives what no fusing gives. A block
 // whose logits are all -infinity adds nothing. Source: grouped cross attention, Hu et al. 2024,
 // arXiv:2410.01651, section 3.2; merging by log-sum-exp keeps the exact keys beside it.
+//
+// The last `num_summaries` entries of each list may be summaries (summarize_entries.h). They are
+// read as the others are, but have age 0, and do not count in the age of others.
 #pragma once
 
 #include <cstdint>
@@ -90,6 +93,9 @@ struct StreamAttentionArgs {
   // w [num_segments, 1 or with entries_per_head num_kv_heads, NumFusedBlocks(max_selected)], those
   // of a list's blocks >= 0 and 1 in sum; null: no fusing. For exact entries without clusters.
   const float* fused_weight = nullptr;
+  // Of every list; each then has at least as many entries. Their staged rows may lie behind the
+  // batch's num_staged, num_summaries a segment. For compressed entries without clusters.
+  int32_t num_summaries = 0;
   void* out;  // [num_rows, num_heads, head_dim]
   // Of each row and head the natural logarithm of its softmax's denominator, the sum of exp(logit)
   // over all that it reads: [num_rows, num_heads]; null: not told.

@@ -30,6 +30,16 @@ absl::Status ValidateLists(const StreamAttentionArgs& a) {
   return absl::OkStatus();
 }
 
+absl::Status ValidateSummaries(const StreamAttentionArgs& a) {
+  RASQ_RETURN_IF_ERROR(
+      CheckRange("StreamAttention", "num_summaries", a.num_summaries, 0, a.shape.max_selected));
+  const bool clustered = a.clusters.segments != nullptr;
+  if (a.num_summaries == 0 || (!clustered && !HasExactEntries(a))) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("StreamAttention: num_summaries=", a.num_summaries,
+                                                 " with ",
+                                                 clustered ? "clusters" : "exact entries"));
+}
+
 absl::Status ValidateMemory(const StreamAttentionArgs& a) {
   constexpr char kOp[] = "StreamAttention";
   RASQ_RETURN_IF_ERROR(CheckRange(kOp, "capacity", a.shape.capacity, 1));
@@ -47,7 +57,8 @@ absl::Status ValidateMemory(const StreamAttentionArgs& a) {
   }
   if (a.entries_per_head || a.fused_weight != nullptr) RASQ_RETURN_IF_ERROR(ValidateLists(a));
   if (a.clusters.segments != nullptr) RASQ_RETURN_IF_ERROR(ValidateClusters(kOp, a.clusters));
-  if (a.batch.num_staged == 0) return absl::OkStatus();
+  RASQ_RETURN_IF_ERROR(ValidateSummaries(a));
+  if (a.batch.num_staged == 0 && a.num_summaries == 0) return absl::OkStatus();
   RASQ_RETURN_IF_ERROR(CheckNotNull(kOp, "staged_k", a.staged_k));
   return CheckNotNull(kOp, "staged_v", a.staged_v);
 }

@@ -116,6 +116,9 @@ std::vector<AttentionCase> Cases() {
       {"clusters_shipped", kType, 448, 64, 4, 1024, 512, 6, 2, 64, 32, old, 32, 8, 128});
   cases.push_back({"clusters_8b", kType, 448, 64, 4, 2048, 1024, 8, 2, 128, 64, old, 32, 8, 128});
   cases.push_back({"clusters_7b", kType, 448, 64, 4, 2048, 2000, 7, 1, 128, 64, old, 32, 4, 128});
+  cases.push_back(WithSummaries("summaries", cases[0], 4));
+  cases.push_back(WithSummaries("summaries_many", cases[2], 32));
+  cases.push_back(WithSummaries("summaries_8b", cases[9], 8));
   cases.push_back({"full",
                    kType,
                    4096,

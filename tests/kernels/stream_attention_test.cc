@@ -100,6 +100,9 @@ std::vector<AttentionCase> Cases() {
     const AttentionCase exact{"exact", type, 37, 16, 4, 80, 70, 6, 2, 16, 16, RaggedChunks()};
     const AttentionCase odd{"odd_dims", type, 40, 16, 1, 3, 3, 3, 3, 10, 10, RaggedChunks()};
     const AttentionCase many{"many", type, 37, 16, 4, 900, 700, 4, 2, 16, 16, RaggedChunks()};
+    cases.push_back(WithSummaries("summaries", cases[0], 4));
+    cases.push_back(WithSummaries("summaries_odd_dims", cases[1], 2));
+    cases.push_back(WithSummaries("summaries_many", cases[3], 32));
     AttentionCase clusters = exact;
     clusters.clusters = 9;
     clusters.read_clusters = 3;
@@ -219,6 +222,12 @@ TEST(StreamAttentionTest, ArgumentErrors) {
             "StreamAttention: entries_per_head with key_up");
   EXPECT_EQ(message([](Args& a) { a.fused_weight = a.score_weight; }),
             "StreamAttention: fused_weight with key_up");
+  EXPECT_EQ(message([](Args& a) { a.num_summaries = 21; }), "StreamAttention: num_summaries=21");
+  EXPECT_EQ(message([](Args& a) {
+              a.num_summaries = 2;
+              a.selected.count[0] = 1;
+            }),
+            "StreamAttention: selected.count[0]=1");
   EXPECT_EQ(message([](Args& a) { a.shape.ring_rows = 50; }), "StreamAttention: ring_rows=50");
   EXPECT_EQ(message([](Args& a) { a.selected.count[0] = 21; }),
             "StreamAttention: selected.count[0]=21");
@@ -251,6 +260,8 @@ TEST(StreamAttentionTest, ArgumentErrorsOfLists) {
             "StreamAttention: entries_per_head with entry_type=int8");
   EXPECT_EQ(message([](Args& a) { a.clusters.segments = a.batch.chunks[0].state; }),
             "StreamAttention: entries_per_head with clusters");
+  EXPECT_EQ(message([](Args& a) { a.num_summaries = 1; }),
+            "StreamAttention: num_summaries=1 with exact entries");
   EXPECT_EQ(message([](Args& a) { a.selected.count[1] = -1; }),
             "StreamAttention: selected.count[1]=-1");
   EXPECT_EQ(message([](Args& a) {
@@ -280,6 +291,8 @@ TEST(StreamAttentionTest, ArgumentErrorsOfClusters) {
     return std::string(status.message());
   };
   using Args = StreamAttentionArgs;
+  EXPECT_EQ(message([](Args& a) { a.num_summaries = 1; }),
+            "StreamAttention: num_summaries=1 with clusters");
   EXPECT_EQ(message([](Args& a) { a.clusters.num_clusters = 65; }),
             "StreamAttention: clusters.num_clusters=65");
   EXPECT_EQ(message([](Args& a) { a.clusters.read_clusters = 0; }),

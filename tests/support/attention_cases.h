@@ -29,6 +29,7 @@ struct AttentionCase {
   EntryType entry_type = EntryType::kElement;
   EntryReading reading = {};
   int32_t query_ring = 0;  // rows of the rings of queries (key_weights.h)
+  int32_t summaries = 0;   // of the entries of a list, the last (summarize_entries.h)
 };
 inline void PrintTo(const AttentionCase& c, std::ostream* out) {
   *out << c.name << " " << Name(c.type);
@@ -39,6 +40,13 @@ inline void PrintTo(const AttentionCase& c, std::ostream* out) {
 inline AttentionCase Reading(const char* name, AttentionCase c, const EntryReading& reading) {
   c.name = name;
   c.reading = reading;
+  return c;
+}
+
+// A case whose lists end in summaries.
+inline AttentionCase WithSummaries(const char* name, AttentionCase c, int32_t summaries) {
+  c.name = name;
+  c.summaries = summaries;
   return c;
 }
 

@@ -102,7 +102,8 @@ class AttentionReference {
     const std::vector<double> turned = Turned(segment, q);
     for (int64_t j = 0; j < count; ++j) {
       const int64_t at = list * shape.max_selected + j;
-      const double age = static_cast<double>(count - 1 - j);
+      const double age =
+          static_cast<double>(std::max<int64_t>(0, count - a_.num_summaries - 1 - j));
       keys.logits.push_back(Dot(turned, Entry(c, at, kv_head, /*key=*/true)) * scale +
                             At(a_.score_weight, head) * At(a_.selected.score, at) +
                             At(a_.selected.log_gate, at) - At(a_.age_slope, head) * age);

@@ -61,8 +61,9 @@ class AttentionWorld {
     out_ = Elements(c.type, q_.size(), std::numeric_limits<float>::quiet_NaN());
     lse_.assign(int64_t{batch_.num_rows} * c.heads, std::numeric_limits<float>::quiet_NaN());
     if (c.capacity > 0) {
-      staged_k_ = format_.Rows(RandomFloats(batch_.num_staged * entry_, 71));
-      staged_v_ = format_.Rows(RandomFloats(batch_.num_staged * entry_, 72));
+      const int64_t rows = batch_.num_staged + int64_t{batch_.num_segments} * c.summaries;
+      staged_k_ = format_.Rows(RandomFloats(rows * entry_, 71));
+      staged_v_ = format_.Rows(RandomFloats(rows * entry_, 72));
     }
     for (int32_t i = 0; i < batch_.num_chunks; ++i) FillChunk(batch_.chunks[i], streams[i]);
     for (int32_t i = 0; i < batch_.num_segments; ++i) {
@@ -121,6 +122,7 @@ class AttentionWorld {
     if (c_.clusters > 0) a.clusters = Clusters();
     a.entries_per_head = c_.reading.per_head;
     if (c_.reading.fused) a.fused_weight = fused_.data();
+    a.num_summaries = c_.summaries;
     return a;
   }
 
@@ -234,8 +236,9 @@ class AttentionWorld {
     const StreamChunk& c = batch_.chunks[s.chunk];
     std::mt19937_64 random(stream * 7919ULL + s.start + list * 1000000007ULL);
     const int64_t staged = select_staged ? c.leave_end - c.leave_begin : 0;
-    const int32_t count =
-        (s.start + list) % 5 == 3 ? 0 : 1 + static_cast<int32_t>(random() % c_.max_selected);
+    const int32_t most = c_.max_selected - c_.summaries;
+    const bool is_empty = (s.start + list) % 5 == 3;
+    const int32_t count = c_.summaries + (is_empty ? 0 : 1 + static_cast<int32_t>(random() % most));
     count_.push_back(count);
     const auto score = RandomFloats(c_.max_selected, s.start + 1 + list, 2);
     for (int32_t j = 0; j < c_.max_selected; ++j) {
@@ -244,6 +247,7 @@ class AttentionWorld {
       score_.push_back(score[j]);
       log_gate_.push_back(-std::abs(score[c_.max_selected - 1 - j]));
     }
+    if (c_.summaries > 0) SelectSummaries(index, count, is_empty, select_staged);
     std::vector<float> fused = RandomFloats(num_blocks(), s.start + 2 + list);
     float sum = 0;
     for (int64_t i = 0; i < num_blocks(); ++i) {
@@ -252,6 +256,19 @@ class AttentionWorld {
       if (is_read) sum += fused[i];
     }
     for (const float weight : fused) fused_.push_back(weight / sum);
+  }
+
+  // In the place of a list's last entries: a segment's own staged rows, behind the batch's, where
+  // staged ones are wanted. Where nothing else is selected they are empty as well.
+  void SelectSummaries(int32_t index, int32_t count, bool is_empty, bool select_staged) {
+    const StreamChunk& c = batch_.chunks[batch_.segments[index].chunk];
+    const int32_t first = batch_.num_staged + index * c_.summaries;
+    for (int32_t t = 0; t < c_.summaries; ++t) {
+      const int64_t at = int64_t{index} * c_.max_selected + count - c_.summaries + t;
+      if (select_staged) selected_row_[at] = c_.capacity - c.first_staged + first + t;
+      score_[at] = 0;
+      log_gate_[at] = is_empty ? -std::numeric_limits<float>::infinity() : 0.5f;
+    }
   }
 
   EntryClusters Clusters() {
