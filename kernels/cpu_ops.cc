@@ -180,6 +180,15 @@ absl::Status CpuOps::ClusterEntries(const ClusterEntriesArgs& args) {
 absl::Status CpuOps::KeepClusters(const KeepClustersArgs& args) {
   return KeepClustersCpu(args, pool_);
 }
+absl::Status CpuOps::LoseEntries(const LoseEntriesArgs& args) {
+  return LoseEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::SummarizeEntries(const SummarizeEntriesArgs& args) {
+  return SummarizeEntriesCpu(args, pool_);
+}
+absl::Status CpuOps::ListSummaries(const ListSummariesArgs& args) {
+  return ListSummariesCpu(args, pool_);
+}
 absl::Status CpuOps::StreamAttention(const StreamAttentionArgs& args) {
   return StreamAttentionCpu(args, pool_);
 }

@@ -52,6 +52,9 @@ class CpuOps : public Ops {
   absl::Status CompressEntries(const CompressEntriesArgs& args) override;
   absl::Status ClusterEntries(const ClusterEntriesArgs& args) override;
   absl::Status KeepClusters(const KeepClustersArgs& args) override;
+  absl::Status LoseEntries(const LoseEntriesArgs& args) override;
+  absl::Status SummarizeEntries(const SummarizeEntriesArgs& args) override;
+  absl::Status ListSummaries(const ListSummariesArgs& args) override;
   absl::Status StreamAttention(const StreamAttentionArgs& args) override;
   absl::Status KeyWeights(const KeyWeightsArgs& args) override;
   absl::Status PyramidEntries(const PyramidEntriesArgs& args) override;

@@ -349,6 +349,18 @@ absl::Status CudaOps::KeepClusters(const KeepClustersArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return KeepClustersCuda(args, stream_);
 }
+absl::Status CudaOps::LoseEntries(const LoseEntriesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return LoseEntriesCuda(args, stream_);
+}
+absl::Status CudaOps::SummarizeEntries(const SummarizeEntriesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return SummarizeEntriesCuda(args, stream_);
+}
+absl::Status CudaOps::ListSummaries(const ListSummariesArgs& args) {
+  RASQ_RETURN_IF_ERROR(Use());
+  return ListSummariesCuda(args, stream_);
+}
 absl::Status CudaOps::StreamAttention(const StreamAttentionArgs& args) {
   RASQ_RETURN_IF_ERROR(Use());
   return StreamAttentionCuda(args, stream_);

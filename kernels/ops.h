@@ -30,6 +30,7 @@
 #include "kernels/sample.h"
 #include "kernels/select_entries.h"
 #include "kernels/stream_attention.h"
+#include "kernels/summarize_entries.h"
 #include "kernels/swiglu.h"
 #include "kernels/token_logprobs.h"
 
@@ -114,6 +115,9 @@ class Ops {
   virtual absl::Status CompressEntries(const CompressEntriesArgs& args) = 0;
   virtual absl::Status ClusterEntries(const ClusterEntriesArgs& args) = 0;
   virtual absl::Status KeepClusters(const KeepClustersArgs& args) = 0;
+  virtual absl::Status LoseEntries(const LoseEntriesArgs& args) = 0;
+  virtual absl::Status SummarizeEntries(const SummarizeEntriesArgs& args) = 0;
+  virtual absl::Status ListSummaries(const ListSummariesArgs& args) = 0;
   virtual absl::Status StreamAttention(const StreamAttentionArgs& args) = 0;
   virtual absl::Status KeyWeights(const KeyWeightsArgs& args) = 0;
   virtual absl::Status PyramidEntries(const PyramidEntriesArgs& args) = 0;
@@ -141,7 +145,7 @@ absl::StatusOr<std::unique_ptr<Ops>> OpenOps(const OpsOptions& options);
 
 // What a module exports, as `extern "C"`: returns null and fills `error` on failure. `version` is
 // kOpsVersion of the caller: a module of another build refuses.
-inline constexpr int kOpsVersion = 7;
+inline constexpr int kOpsVersion = 8;
 using OpenOpsModule = Ops* (*)(int version, int device_index, const OpsOptions& options,
                                std::string& error);
 inline constexpr char kOpenOpsModuleName[] = "rasq_open_ops";
