@@ -206,6 +206,7 @@ absl::Status Model::Attend(int32_t layer, const DeviceGroup& group) {
     }
     attention.score_weight = reinterpret_cast<const float*>(weights.score_weight->data());
     attention.age_slope = reinterpret_cast<const float*>(weights.age_slope->data());
+    if (group.layout->has_summaries()) RASQ_RETURN_IF_ERROR(Summarize(layer, group, attention));
   }
   if (group.layout->has_store()) RASQ_RETURN_IF_ERROR(KeepInStore(layer, group, attention));
   const bool has_clusters = reads_memory && group.layout->has_clusters();
@@ -315,6 +316,7 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
                                .row_token = w.row_token + group.first_entry,
                                .slot = slot,
                                .num_replaced = w.num_replaced + group.first_chunk}));
+      if (layout.has_summaries()) RASQ_RETURN_IF_ERROR(LoseEntries(group));
     }
     RASQ_RETURN_IF_ERROR(ops_.RetrievalScores({.batch = group.batch,
                                                .shape = shape,
@@ -348,6 +350,7 @@ absl::Status Model::Retrieve(int32_t layer, const DeviceGroup& group) {
                           .budget = w.selected_budget[retrieval] + group.first_segment,
                           .state = state.selection,
                           .selected = SelectedOf(retrieval, group)}));
+  if (layout.has_summaries()) RASQ_RETURN_IF_ERROR(ListSummaries(retrieval, group));
   if (group.retrieves) {
     RASQ_RETURN_IF_ERROR(Commit(group, state.entry_index, staged_index, index_bytes));
   }

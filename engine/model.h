@@ -139,6 +139,12 @@ class Model {
                          const void* chunk, int64_t row_bytes);
   EntryClusters ClustersOf(int32_t layer, const DeviceGroup& group) const;
   SelectedEntries SelectedOf(int32_t retrieval, const DeviceGroup& group) const;
+  // Summaries of what the memory has lost (model_summaries.cc).
+  LostEntries LostOf(const DeviceGroup& group) const;
+  SelectedEntries ReadOf(const DeviceGroup& group) const;
+  absl::Status LoseEntries(const DeviceGroup& group);
+  absl::Status ListSummaries(int32_t retrieval, const DeviceGroup& group);
+  absl::Status Summarize(int32_t layer, const DeviceGroup& group, StreamAttentionArgs& attention);
   // Layers of strategies that keep a store (model_store.cc).
   absl::Status KeepInStore(int32_t layer, const DeviceGroup& group, StreamAttentionArgs& attention);
   absl::Status KeepByStrategy(int32_t layer, const DeviceGroup& group, const HeadStore& store,

@@ -98,6 +98,7 @@ StateLayout LayOut(Strategy strategy, const ModelConfig& model, const MemoryConf
     layout.exact_entries = memory.exact_entries;
     layout.entry_type = memory.exact_entries ? EntryType::kElement : memory.entry_type;
     layout.entry_dim = memory.exact_entries ? model.head_dim : memory.compressed_dim;
+    layout.num_summaries = memory.exact_entries ? 0 : memory.num_summaries;
   }
   const int64_t entry_row =
       EntryRowBytes(layout.entry_type, element, model.num_kv_heads, layout.entry_dim);
@@ -105,6 +106,8 @@ StateLayout LayOut(Strategy strategy, const ModelConfig& model, const MemoryConf
       EntryRowBytes(memory.entry_type, element, /*heads=*/1, memory.index_dim);
   layout.cluster_layout = ClusterLayoutOf(memory, shape.max_selected, element);
   const int64_t clusters = model.num_kv_heads * layout.cluster_layout.head_bytes;
+  const int64_t summaries = int64_t{model.num_kv_heads} * layout.num_summaries * layout.entry_dim *
+                            int64_t{sizeof(float)};
   const int64_t ring = shape.ring_rows, capacity = shape.capacity, selected = shape.max_selected;
 
   Ranges ranges;
@@ -115,9 +118,13 @@ StateLayout LayOut(Strategy strategy, const ModelConfig& model, const MemoryConf
     layer.sink_k = ranges.Take(shape.sink_rows * exact_row);
     layer.sink_v = ranges.Take(shape.sink_rows * exact_row);
     if (layout.has_memory() && memory.RetrievalIndex(l) >= 0) {
-      layer.entry_k = ranges.Take(capacity * entry_row);
-      layer.entry_v = ranges.Take(capacity * entry_row);
+      layer.entry_k = ranges.Take((capacity + layout.num_summaries) * entry_row);
+      layer.entry_v = ranges.Take((capacity + layout.num_summaries) * entry_row);
       if (layout.has_clusters()) layer.clusters = ranges.Take(clusters);
+      if (layout.has_summaries()) {
+        layer.summary_k = ranges.Take(summaries);
+        layer.summary_v = ranges.Take(summaries);
+      }
     }
     if (layout.has_store()) TakeStore(l, model, element, ranges, layout);
   }
@@ -140,6 +147,7 @@ StateLayout LayOut(Strategy strategy, const ModelConfig& model, const MemoryConf
     layout.entry_priority = ranges.Take(capacity * sizeof(double));
     layout.entry_log_gate = ranges.Take(capacity * sizeof(float));
     layout.entry_token = ranges.Take(capacity * sizeof(int32_t));
+    if (layout.has_summaries()) layout.summary_mass = ranges.Take(sizeof(float));
   }
   layout.bytes = ranges.end();
   return layout;

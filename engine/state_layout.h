@@ -20,13 +20,16 @@ namespace rasq {
 
 // Offsets in bytes, each a multiple of 256.
 struct LayerState {
-  int64_t ring_k = 0;    // [ring_rows, num_kv_heads, head_dim], rotated
-  int64_t ring_v = 0;    // [ring_rows, num_kv_heads, head_dim]
-  int64_t sink_k = 0;    // [sink_rows, num_kv_heads, head_dim], un-rotated
-  int64_t sink_v = 0;    // [sink_rows, num_kv_heads, head_dim]
-  int64_t entry_k = 0;   // [capacity] rows of entry_rows.h, [num_kv_heads, entry_dim] each
-  int64_t entry_v = 0;   // the same
-  int64_t clusters = 0;  // [num_kv_heads, cluster_layout.head_bytes], if the layout has clusters
+  int64_t ring_k = 0;  // [ring_rows, num_kv_heads, head_dim], rotated
+  int64_t ring_v = 0;  // [ring_rows, num_kv_heads, head_dim]
+  int64_t sink_k = 0;  // [sink_rows, num_kv_heads, head_dim], un-rotated
+  int64_t sink_v = 0;  // [sink_rows, num_kv_heads, head_dim]
+  // [capacity + num_summaries] rows of entry_rows.h, [num_kv_heads, entry_dim] each
+  int64_t entry_k = 0;
+  int64_t entry_v = 0;    // the same
+  int64_t clusters = 0;   // [num_kv_heads, cluster_layout.head_bytes], if the layout has clusters
+  int64_t summary_k = 0;  // float [num_kv_heads, num_summaries, entry_dim]: summarize_entries.h
+  int64_t summary_v = 0;  // the same
   // Of strategies that keep a store:
   int64_t store_k = 0;  // [store.rows[layer], head_dim], rotated
   int64_t store_v = 0;  // the same
@@ -54,6 +57,7 @@ struct StateLayout {
   bool exact_entries = false;                  // see MemoryConfig
   int32_t entry_dim = 0;                       // compressed_dim, or head_dim of exact entries
   ClusterLayout cluster_layout = {};
+  int32_t num_summaries = 0;               // slots behind the buffer's: see MemoryConfig
   std::vector<LayerState> layers;          // [num_layers]
   std::vector<RetrievalState> retrievals;  // [retrieval_layers]; empty without a memory
   // The table of entries, and of the window's tokens that will become entries.
@@ -64,6 +68,7 @@ struct StateLayout {
   int64_t entry_priority = 0;  // double [capacity]
   int64_t entry_log_gate = 0;  // float [capacity]
   int64_t entry_token = 0;     // int32 [capacity]
+  int64_t summary_mass = 0;    // float, if the layout has summaries
   StorePlan store;
   int64_t bytes = 0;
 
@@ -74,6 +79,14 @@ struct StateLayout {
   bool has_store() const { return store.max_listed > 0; }
   bool has_memory() const { return shape.capacity > 0; }
   bool has_clusters() const { return cluster_layout.head_bytes > 0; }
+  bool has_summaries() const { return num_summaries > 0; }
+  // As attention has it, for which summaries are entries.
+  StreamShape read_shape() const {
+    StreamShape read = shape;
+    read.capacity += num_summaries;
+    read.max_selected += num_summaries;
+    return read;
+  }
   // Nothing may leave the window: it holds all that is read.
   bool keeps_all() const { return strategy == Strategy::kFull || keeps_history(); }
   // A session of it has no such state, but its generations do: its text is kept on the host.

@@ -104,6 +104,10 @@ class LayerLoader {
     RASQ_RETURN_IF_ERROR(LoadProjection(base + "value_down.weight", w.value_down, w.value_up));
     RASQ_ASSIGN_OR_RETURN(w.score_weight, Floats(base + "score_weight", {model_.num_heads}));
     RASQ_ASSIGN_OR_RETURN(w.age_slope, Floats(base + "age_slope", {model_.num_heads}));
+    if (memory_.num_summaries == 0) return absl::OkStatus();
+    RASQ_ASSIGN_OR_RETURN(
+        w.summary_query, Floats(base + "summary_query", {model_.num_kv_heads, memory_.num_summaries,
+                                                         memory_.compressed_dim}));
     return absl::OkStatus();
   }
 

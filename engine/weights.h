@@ -33,6 +33,8 @@ struct LayerWeights {
   std::unique_ptr<Buffer> value_up;    // P_v^+
   FloatBuffer score_weight;            // a [num_heads]
   FloatBuffer age_slope;               // [num_heads]
+  FloatBuffer summary_query;           // u [num_kv_heads, num_summaries, compressed_dim]; null
+                                       // without summaries
 
   // Retrieval layers; null in the others.
   std::unique_ptr<Matrix> index;  // W_q, W_c, and in the first retrieval layer w_g:

@@ -83,8 +83,8 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
   take(w.staged_priority, staged, sizeof(double));
   take(w.staged_token, staged, sizeof(int32_t));
   take(w.slot, staged, sizeof(int32_t));
-  take(w.staged_k, staged, entry_row);
-  take(w.staged_v, staged, entry_row);
+  take(w.staged_k, staged + segments * memory.num_summaries, entry_row);
+  take(w.staged_v, staged + segments * memory.num_summaries, entry_row);
   take(w.born, entries, sizeof(int32_t));
   take(w.died, entries, sizeof(int32_t));
   take(w.row_position, entries, sizeof(int64_t));
@@ -100,6 +100,17 @@ absl::StatusOr<Workspace> Workspace::Create(Ops& ops, const ModelConfig& model,
     take(selected.log_gate, segments * budget, sizeof(float));
     take(selected.position, segments * budget, sizeof(int64_t));
   }
+  const bool summaries = memory.num_summaries > 0;
+  const int64_t read = summaries ? segments * (budget + memory.num_summaries) : 0;
+  take(w.lost.row, summaries ? staged : 0, sizeof(int32_t));
+  take(w.lost.end, summaries ? segments : 0, sizeof(int32_t));
+  take(w.lost.keep, summaries ? segments : 0, sizeof(float));
+  take(w.lost.mass, summaries ? segments : 0, sizeof(float));
+  take(w.lost_found, summaries ? staged : 0, sizeof(int32_t));
+  take(w.read.count, summaries ? segments : 0, sizeof(int32_t));
+  take(w.read.row, read, sizeof(int32_t));
+  take(w.read.score, read, sizeof(float));
+  take(w.read.log_gate, read, sizeof(float));
   const int64_t results = total;
   take(w.sampled, samples, sizeof(int32_t));
   take(w.logprob, samples, sizeof(float));

@@ -103,7 +103,8 @@ struct Workspace {
   double* staged_priority;  // [staged]
   int32_t* staged_token;    // [staged]
   int32_t* slot;            // [staged]
-  void* staged_k;           // [staged] rows of entry_rows.h, [num_kv_heads, entry_dim] each
+  void* staged_k;           // [staged] rows of entry_rows.h, [num_kv_heads, entry_dim] each; then
+                            // [segments, num_summaries]
   void* staged_v;           // the same
   int64_t staged_stride;    // bytes of room for one of these: for the widest that there are
   int32_t* born;            // [entry rows]
@@ -118,6 +119,10 @@ struct Workspace {
   float* budget_factor;     // [segments], if the model has a budget head
   std::vector<SelectedEntries>
       selected;  // [retrieval layers]: [segments, budget]; the counts below
+  // If the model has summaries (summarize_entries.h):
+  LostEntries lost;      // [staged], [segments]
+  int32_t* lost_found;   // [staged]
+  SelectedEntries read;  // [segments, budget + num_summaries], of one retrieval layer at a time
 
   // Results, which stand side by side: one copy brings them all to the host.
   int32_t* sampled;                       // [samples]

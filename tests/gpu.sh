@@ -79,7 +79,7 @@ for name in $parts; do
     tests)
       part tests "$programs/kernels_test" --gtest_brief=1 --gtest_filter='*Cuda*'
       part tests "$programs/engine_test" --gtest_brief=1 \
-        --gtest_filter='*Invariants*/cuda:*Scores*/cuda:*Devices*/cuda:*Clusters*/cuda:*Parking*/cuda:*Snapshot*/cuda:*Durable*/cuda'
+        --gtest_filter='*Invariants*/cuda:*Scores*/cuda:*Devices*/cuda:*Clusters*/cuda:*Summaries*/cuda:*Parking*/cuda:*Snapshot*/cuda:*Durable*/cuda'
       ;;
     server) part server serve ;;
     answers)
