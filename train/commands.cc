@@ -37,6 +37,15 @@ absl::StatusOr<torch::ScalarType> ParseType(const std::string& name, const torch
       absl::StrCat("dtype=\"", name, "\": must be auto, float32 or bfloat16"));
 }
 
+// What the recipe changes of the model's memory.
+absl::Status ChangeMemory(const Recipe& recipe, Decoder& decoder) {
+  if (!recipe.budget_factors.empty()) {
+    RASQ_RETURN_IF_ERROR(decoder.AddBudgetHead(recipe.budget_factors));
+  }
+  if (recipe.summary_slots == 0) return absl::OkStatus();
+  return decoder.AddSummaries(recipe.summary_slots, recipe.summary_decay);
+}
+
 // The run of `output` if there is one; else the weights of the decoder as they are.
 absl::StatusOr<TrainingState> Resume(const std::string& output, const Decoder& decoder) {
   absl::StatusOr<TrainingState> state = LoadTraining(output);
@@ -77,9 +86,7 @@ absl::Status RunTraining(const TrainingFlags& flags, bool new_weights,
     RASQ_ASSIGN_OR_RETURN(Decoder loaded, Decoder::Load(*checkpoint));
     decoder = std::make_unique<Decoder>(std::move(loaded));
   }
-  if (!recipe.budget_factors.empty()) {
-    RASQ_RETURN_IF_ERROR(decoder->AddBudgetHead(recipe.budget_factors));
-  }
+  RASQ_RETURN_IF_ERROR(ChangeMemory(recipe, *decoder));
   RASQ_ASSIGN_OR_RETURN(const TrainingState state, Resume(flags.output, *decoder));
 
   RASQ_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, checkpoint->LoadTokenizer());

@@ -149,6 +149,27 @@ absl::Status Decoder::AddBudgetHead(const std::vector<float>& factors) {
   return absl::OkStatus();
 }
 
+absl::Status Decoder::AddSummaries(int32_t slots, float decay) {
+  if (memory_.num_summaries == slots && memory_.summary_decay == decay) return absl::OkStatus();
+  if (memory_.num_summaries > 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("summary_slots=", slots, ", summary_decay=", decay, ": the model has ",
+                     memory_.num_summaries, " slots that forget by ", memory_.summary_decay));
+  }
+  if (memory_.num_clusters > 0) {
+    return absl::FailedPreconditionError(absl::StrCat("summary_slots=", slots, ": the model has ",
+                                                      memory_.num_clusters, " clusters"));
+  }
+  memory_.num_summaries = slots;
+  memory_.summary_decay = decay;
+  for (const auto& [name, shape] : MakeTensorShapes(model_, memory_)) {
+    if (!absl::EndsWith(name, ".memory.summary_query")) continue;
+    parameters_[name] =
+        Initial(name, shape, model_.num_layers).to(head().device()).requires_grad_();
+  }
+  return absl::OkStatus();
+}
+
 std::vector<int64_t> Decoder::Budgets(int64_t tokens) const {
   std::vector<int64_t> budgets;
   for (const float factor :
@@ -235,6 +256,7 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
   ForwardResult result;
   result.retrievals.reserve(memory_.retrieval_layers.size());
   Tensor alive, errors = torch::zeros({}, head().options());
+  std::optional<LostEntries> lost;
   Tensor x = Embed(tokens, options.compute);
   for (int64_t l = 0; l < model_.num_layers; ++l) {
     const Tensor h = Norm(x, Of(l, "input_layernorm.weight"));
@@ -244,6 +266,9 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
         const Tensor gate = Linear(h, OfAdapter(l, "write_gate.weight")).to(torch::kFloat32);
         result.log_gate = torch::log_sigmoid(gate + OfAdapter(l, "write_gate.bias")).squeeze(-1);
         alive = AliveEntries(result.log_gate, options.capacity, shape);
+        if (memory_.num_summaries > 0 && options.capacity > 0) {
+          lost.emplace(result.log_gate, alive, shape, memory_.summary_decay);
+        }
       }
       BudgetHead budget_head;
       if (memory_.has_budget_head()) {
@@ -274,6 +299,14 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
       const RoundTrip &of_keys = round_trips[first], &of_values = round_trips[first + 1];
       memory.key = of_keys(heads.plain_key);
       memory.value = of_values(heads.value);
+      if (lost.has_value()) {
+        memory.summaries = Summarise(*lost, {.query = OfAdapter(l, "memory.summary_query"),
+                                             .key_down = down[first],
+                                             .plain_key = heads.plain_key,
+                                             .key = memory.key,
+                                             .value = memory.value,
+                                             .log_gate = result.log_gate});
+      }
       if (options.compression_loss) {
         errors = errors + of_keys.Error(heads.plain_key) + of_values.Error(heads.value);
       }

@@ -54,6 +54,9 @@ class Decoder {
   // Gives a model without one a budget head over these factors, which leaves the budget as it is
   // until something is learned. kFailedPrecondition if it has one over others.
   absl::Status AddBudgetHead(const std::vector<float>& factors);
+  // Gives a model without them that many summary slots, of small random queries. decay: in [0, 1).
+  // kFailedPrecondition if it has other slots, or clusters.
+  absl::Status AddSummaries(int32_t slots, float decay);
 
   // tokens: int64 [streams, tokens], a multiple of the segment. The model must have a memory.
   ForwardResult Forward(const Tensor& tokens, const ForwardOptions& options) const;

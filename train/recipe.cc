@@ -12,6 +12,9 @@ namespace rasq::train {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 50;
+// As in rasq_config.json (engine/model_config.cc).
+constexpr int64_t kMaxSummaries = 32;
+constexpr double kSlowestDecay = 0.999999;
 
 template <typename Value>
 Value Choice(FieldReader& fields, const char* name, const std::map<std::string, Value>& values,
@@ -96,6 +99,22 @@ absl::StatusOr<Phase> ParsePhase(const Json& json, const std::string& where) {
   return phase;
 }
 
+// A field that says nothing without another.
+void Needs(FieldReader& fields, const char* name, const char* other) {
+  if (fields.Has(name) && !fields.Has(other)) {
+    fields.Bad(name, *fields.Find(name), absl::StrCat("together with ", other));
+  }
+}
+
+void ReadMemoryFields(FieldReader& fields, Recipe& recipe) {
+  recipe.budget_factors = ReadBudgetFactors(fields);
+  recipe.summary_slots =
+      static_cast<int32_t>(fields.Int("summary_slots", 0, kMaxSummaries, recipe.summary_slots));
+  recipe.summary_decay =
+      static_cast<float>(fields.Number("summary_decay", 0, kSlowestDecay, recipe.summary_decay));
+  Needs(fields, "summary_decay", "summary_slots");
+}
+
 }  // namespace
 
 int64_t Recipe::tokens() const {
@@ -133,7 +152,7 @@ absl::StatusOr<Recipe> ParseRecipe(absl::string_view text, absl::string_view whe
   optimizer.rate = fields.Number("rate", 0, 10, optimizer.rate);
   optimizer.decay = fields.Number("decay", 0, 10, optimizer.decay);
   optimizer.max_norm = fields.Number("max_norm", 0, 1e6, optimizer.max_norm);
-  recipe.budget_factors = ReadBudgetFactors(fields);
+  ReadMemoryFields(fields, recipe);
   const Json* phases = fields.Find("phases");
   RASQ_RETURN_IF_ERROR(fields.status());
   if (phases == nullptr || !phases->is_array() || phases->empty()) {

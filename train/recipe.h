@@ -59,6 +59,8 @@ struct Recipe {
   int64_t decay_tokens = 0;           // and at the end fall to final_rate
   double final_rate = 0.02;           // of the full rates
   std::vector<float> budget_factors;  // of the budget head that the model gets; empty: as it is
+  int32_t summary_slots = 0;          // that the model gets; 0: as it is
+  float summary_decay = 0.99f;        // by which they forget
   std::vector<Phase> phases;
 
   int64_t tokens() const;

@@ -133,16 +133,19 @@ void ServeProbe(const Tensor& queries, const RetrieverInput& input, const Scores
 
 }  // namespace
 
+Tensor Candidates(int64_t tokens, const RetrievalShape& shape, const torch::Device& device) {
+  const auto options = torch::TensorOptions(device).dtype(torch::kInt64);
+  const Tensor position = torch::arange(tokens, options);
+  const Tensor leaves =
+      torch::arange(tokens / shape.segment, options) * shape.segment - shape.window;
+  return (position.unsqueeze(0) < leaves.unsqueeze(1))
+      .logical_and(position.unsqueeze(0) >= shape.sinks);
+}
+
 Tensor AliveEntries(const Tensor& log_gate, int64_t capacity, const RetrievalShape& shape) {
   const torch::NoGradGuard no_grad;
   const int64_t streams = log_gate.size(0), tokens = log_gate.size(1);
-  const int64_t segments = tokens / shape.segment;
-  const auto options = log_gate.options().dtype(torch::kInt64);
-  const Tensor position = torch::arange(tokens, options);
-  const Tensor leaves = torch::arange(segments, options) * shape.segment - shape.window;
-  const Tensor candidate = (position.unsqueeze(0) < leaves.unsqueeze(1))
-                               .logical_and(position.unsqueeze(0) >= shape.sinks)
-                               .unsqueeze(0);
+  const Tensor candidate = Candidates(tokens, shape, log_gate.device()).unsqueeze(0);
   if (capacity <= 0 || capacity >= tokens) return candidate.expand({streams, -1, -1});
   // Gates are fixed when a token comes, so survivors are those above the capacity-th best so far.
   const Tensor gates = log_gate.detach().unsqueeze(1).masked_fill(candidate.logical_not(), -1e9);

@@ -80,6 +80,9 @@ struct Retrieval {
 
 inline constexpr float kDead = -30000;
 
+// Tokens that have left each segment's window, but for sinks: bool [segments, tokens].
+Tensor Candidates(int64_t tokens, const RetrievalShape& shape, const torch::Device& device);
+
 // Entries that are still in the buffer when each segment begins: [streams, segments, tokens]. Of
 // those that have left the window, all, or the `capacity` (> 0) best-gated ones.
 Tensor AliveEntries(const Tensor& log_gate, int64_t capacity, const RetrievalShape& shape);

@@ -41,6 +41,16 @@ Tensor Entries(const Tensor& x, const Tensor& position) {
       .view({streams, position.size(1), position.size(2), x.size(2), x.size(3)});
 }
 
+// Slots have a gate, which is their mass, and neither score nor age.
+Tensor SummaryDims(const Summaries& summaries, torch::ScalarType type) {
+  const auto [gate, gate_rest] = Split(summaries.log_count, type);
+  std::vector<Tensor> columns(kBiasDims, torch::zeros_like(gate));
+  columns[kGate] = gate;
+  columns[kGateRest] = gate_rest;
+  columns[kIsDead] = summaries.is_empty.to(type) * kDead;
+  return torch::stack(columns, -1).unsqueeze(2).expand({-1, -1, summaries.key.size(2), -1});
+}
+
 // Sinks have no biases but whether they are there.
 Tensor SinkDims(const SegmentPlan& plan, int64_t streams, torch::ScalarType type) {
   const Tensor dead = plan.sink_dead.to(type) * kDead;
@@ -122,6 +132,11 @@ Tensor SegmentAttention(const Heads& heads, const MemoryKeys& memory, const Segm
     keys.push_back(Rotate(Entries(memory.key, retrieval.position), plan.memory));
     values.push_back(Entries(memory.value, retrieval.position));
     biases.push_back(EntryDims(retrieval, heads.key.scalar_type()));
+  }
+  if (memory.summaries.key.defined()) {
+    keys.push_back(Rotate(memory.summaries.key, plan.memory));
+    values.push_back(memory.summaries.value);
+    biases.push_back(SummaryDims(memory.summaries, heads.key.scalar_type()));
   }
   const Tensor bias = torch::cat(biases, 2).unsqueeze(3).expand({-1, -1, -1, kv_heads, -1});
   const SegmentKeys all{.query = heads.query,

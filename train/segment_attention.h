@@ -1,5 +1,6 @@
-// Attention of every segment over keys of its own: sinks, selected entries, window and itself.
-// Source: algorithm.md section 4, with the compressed entries as their round trips P^+ P K.
+// Attention of every segment over keys of its own: sinks, selected entries, summary slots, window
+// and itself. Source: algorithm.md sections 4 and 6, with the compressed entries as their round
+// trips P^+ P K.
 //
 // What an entry adds to its logit (a_h s + log g - slope_h age) is a product too: of weights that
 // only the head knows with numbers that only the entry knows. So keys and queries are kBiasDims
@@ -11,6 +12,7 @@
 #include "train/attention_parts.h"
 #include "train/project_heads.h"
 #include "train/retrieval.h"
+#include "train/summaries.h"
 #include "train/torch.h"
 
 namespace rasq::train {
@@ -36,6 +38,7 @@ struct MemoryKeys {
   Tensor key, value;           // [streams, tokens, kv_heads, head_dim]: round trips, not rotated
   Tensor score_weight;         // a [heads]
   Tensor age_slope;            // [heads]
+  Summaries summaries;         // read beside the entries
 };
 
 // What stands behind every query of a head: the weights of the numbers that an entry's key carries,

@@ -1,6 +1,8 @@
 #include "train/training_state.h"
 
+#include <charconv>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
@@ -38,15 +40,30 @@ absl::Status CopyConfigs(const std::string& from, const std::string& to) {
   return absl::OkStatus();
 }
 
-// The source's adapter knows nothing of a head that this run has added.
-absl::Status WriteBudgetFactors(const std::string& directory, const MemoryConfig& memory) {
-  if (!memory.has_budget_head()) return absl::OkStatus();
+// The shortest number that reads as this one.
+double Shortest(float value) {
+  char text[32];
+  const auto end = std::to_chars(std::begin(text), std::end(text), value).ptr;
+  double result = value;
+  std::from_chars(std::begin(text), end, result);
+  return result;
+}
+
+// The source's adapter knows nothing of what this run has changed of its memory.
+absl::Status WriteMemory(const std::string& directory, const MemoryConfig& memory) {
   const std::string path = directory + "/rasq_config.json";
   RASQ_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
   auto config = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, ": not an object"));
-  if (config.contains("budget_factors")) return absl::OkStatus();
-  config["budget_factors"] = memory.budget_factors;
+  const auto before = config;
+  if (memory.has_budget_head() && !config.contains("budget_factors")) {
+    config["budget_factors"] = memory.budget_factors;
+  }
+  if (memory.num_summaries > 0) {
+    config["summary_slots"] = memory.num_summaries;
+    config["summary_decay"] = Shortest(memory.summary_decay);
+  }
+  if (config == before) return absl::OkStatus();
   return WriteTextFile(path, config.dump(2) + "\n");
 }
 
@@ -89,7 +106,7 @@ absl::Status SaveTraining(const std::string& directory, const std::string& sourc
   for (const auto& [task, mean] : progress.baseline) json["baseline"][absl::StrCat(task)] = mean;
   RASQ_RETURN_IF_ERROR(WriteTextFile(directory + kProgress, json.dump(2) + "\n"));
   RASQ_RETURN_IF_ERROR(CopyConfigs(source, directory));
-  RASQ_RETURN_IF_ERROR(WriteBudgetFactors(directory, decoder.memory()));
+  RASQ_RETURN_IF_ERROR(WriteMemory(directory, decoder.memory()));
   return WriteModel(directory, decoder);
 }
 

@@ -15,28 +15,33 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string Recipe(int64_t tokens) {
-  return absl::StrCat(R"({"matrix_rate": 0.002, "rate": 0.001, "phases": [{"tokens": )", tokens,
+std::string Recipe(int64_t tokens, const std::string& fields = "") {
+  return absl::StrCat(R"({"matrix_rate": 0.002, "rate": 0.001, )", fields,
+                      R"("phases": [{"tokens": )", tokens,
                       R"(, "stream_tokens": 96, "streams": 1, "trains": "adapter",
-                      "teacher": "full_attention", "mixture": {"text": 1}}]})");
+                      "capacities": [0, 12], "teacher": "full_attention",
+                      "mixture": {"text": 1}}]})");
+}
+
+TrainingFlags ConvertFlags(const testing::PlainCheckpoint& checkpoint) {
+  return {.model = checkpoint.Path("model"),
+          .output = checkpoint.Path("output"),
+          .recipe = checkpoint.Path("recipe.json"),
+          .data = checkpoint.Path("data"),
+          .device = "cpu",
+          .dtype = "auto",
+          .time_limit = absl::InfiniteDuration(),
+          .save_interval = absl::InfiniteDuration(),
+          .loader_threads = 1,
+          .log_steps = 1,
+          .adapter = {.segment = 16, .window = 32, .sinks = 2, .capacity = 48, .budget = 8},
+          .retrieval_layers = {"2", "4"},
+          .calibration_tokens = 1000};
 }
 
 TEST(CommandsTest, ConvertMakesAnAdapterAndGoesOn) {
   const testing::PlainCheckpoint checkpoint;
-  TrainingFlags flags{
-      .model = checkpoint.Path("model"),
-      .output = checkpoint.Path("output"),
-      .recipe = checkpoint.Path("recipe.json"),
-      .data = checkpoint.Path("data"),
-      .device = "cpu",
-      .dtype = "auto",
-      .time_limit = absl::InfiniteDuration(),
-      .save_interval = absl::InfiniteDuration(),
-      .loader_threads = 1,
-      .log_steps = 1,
-      .adapter = {.segment = 16, .window = 32, .sinks = 2, .capacity = 48, .budget = 8},
-      .retrieval_layers = {"2", "4"},
-      .calibration_tokens = 1000};
+  TrainingFlags flags = ConvertFlags(checkpoint);
   const std::atomic<bool> stop{false};
   for (const int64_t steps : {2, 3}) {  // the second time it goes on with its own adapter
     WriteFile(flags.recipe, Recipe(steps * 96));
@@ -56,6 +61,28 @@ TEST(CommandsTest, ConvertMakesAnAdapterAndGoesOn) {
   flags.retrieval_layers = {"two"};
   EXPECT_THAT(std::string(RunCommand("init", flags, stop).message()),
               HasSubstr("retrieval_layers=\"two\""));
+}
+
+TEST(CommandsTest, RecipesChangeTheMemory) {
+  const testing::PlainCheckpoint checkpoint;
+  const TrainingFlags flags = ConvertFlags(checkpoint);
+  const std::atomic<bool> stop{false};
+  const auto memory = [&](const std::string& fields, int64_t steps) {
+    WriteFile(flags.recipe, Recipe(steps * 96, fields));
+    const absl::Status converted = RunCommand("convert", flags, stop);
+    EXPECT_TRUE(converted.ok()) << converted;
+    const auto result = Checkpoint::Open(flags.output);
+    EXPECT_TRUE(result.ok()) << result.status();
+    return (*result)->memory();
+  };
+  constexpr char kSlots[] = R"("summary_slots": 2, "summary_decay": 0.9, )";
+  for (const int64_t steps : {1, 2}) {
+    EXPECT_EQ(memory(kSlots, steps).num_summaries, 2);
+    EXPECT_EQ(LoadTraining(flags.output)->progress.steps, steps);
+  }
+  WriteFile(flags.recipe, Recipe(300, R"("summary_slots": 3, )"));
+  EXPECT_THAT(std::string(RunCommand("convert", flags, stop).message()),
+              HasSubstr("summary_slots=3"));
 }
 
 TEST(CommandsTest, TokenizerLearnsFromTheData) {

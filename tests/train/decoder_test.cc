@@ -7,7 +7,9 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/model_harness.h"
+#include "tests/support/temporary_directory.h"
 #include "tests/support/tiny_with_budget_head.h"
+#include "train/training_state.h"
 
 namespace rasq::train {
 namespace {
@@ -128,6 +130,64 @@ TEST(DecoderTest, ANewBudgetHeadChangesNothing) {
   EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(other.message(),
             "budget_factors=[1, 2]: the model has a budget head over [0.25, 0.5, 1]");
+}
+
+TEST(DecoderTest, NewSummarySlotsAreThoseAskedFor) {
+  Decoder decoder = LoadTiny();
+  const size_t before = decoder.parameters().size();
+  ASSERT_TRUE(decoder.AddSummaries(3, 0.9f).ok());
+  EXPECT_EQ(decoder.parameters().size(), before + 3);  // of layers 1 to 3
+  const Tensor& query = decoder.parameters().at("layers.3.memory.summary_query");
+  EXPECT_EQ(query.sizes(), (std::vector<int64_t>{2, 3, 8}));
+  EXPECT_TRUE(query.requires_grad());
+  EXPECT_GT(query.abs().max().item<double>(), 0);
+  EXPECT_TRUE(IsAdapterParameter("layers.3.memory.summary_query"));
+
+  EXPECT_TRUE(decoder.AddSummaries(3, 0.9f).ok());
+  const absl::Status other = decoder.AddSummaries(4, 0.9f);
+  EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(other.message(),
+            "summary_slots=4, summary_decay=0.9: the model has 3 slots that forget by 0.9");
+}
+
+TEST(DecoderTest, SummarySlotsAreReadOnceSomethingIsLost) {
+  Decoder decoder = LoadTiny();
+  const std::vector<int32_t> ids = *Expected(*Vectors(), "tokens").ToInts();
+  const Tensor tokens = torch::tensor(ids).to(torch::kInt64).view({kStreams, kTokens});
+  const torch::NoGradGuard no_grad;
+  const Tensor bounded = decoder.Forward(tokens, {.capacity = 24}).hidden;
+  const Tensor unbounded = decoder.Forward(tokens, {}).hidden;
+  ASSERT_TRUE(decoder.AddSummaries(3, 0.9f).ok());
+  EXPECT_TRUE(torch::equal(decoder.Forward(tokens, {}).hidden, unbounded));
+  const Tensor changed = decoder.Forward(tokens, {.capacity = 24}).hidden;
+  // When the segment at 64 begins 32 tokens have left the window, of which 4 are sinks and 24 find
+  // a place: it is the first that loses any.
+  EXPECT_TRUE(torch::allclose(changed.narrow(1, 0, 64), bounded.narrow(1, 0, 64), 1e-5, 1e-5));
+  EXPECT_GT((changed - bounded).narrow(1, 64, 16).abs().max().item<double>(), 1e-3);
+}
+
+// A model with slots in its files, and from them again.
+TEST(DecoderTest, SummarySlotsOutliveTheirFiles) {
+  Decoder decoder = LoadTiny();
+  ASSERT_TRUE(decoder.AddSummaries(3, 0.95f).ok());
+  const rasq::testing::TemporaryDirectory directory;
+  const absl::Status saved =
+      SaveTraining(directory.path(), SourcePath(kTiny), decoder, /*optimizer=*/{}, Progress());
+  ASSERT_TRUE(saved.ok()) << saved;
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  auto loaded = Decoder::Load(**checkpoint);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(loaded->memory().num_summaries, 3);
+  EXPECT_EQ(loaded->memory().summary_decay, 0.95f);
+  EXPECT_EQ(loaded->parameters().size(), decoder.parameters().size());
+  for (const auto& [name, parameter] : decoder.parameters()) {
+    EXPECT_TRUE(torch::equal(loaded->parameters().at(name),
+                             parameter.to(torch::kBFloat16).to(torch::kFloat32)))
+        << name;
+  }
+  // Written as they were asked for, so that the same recipe goes on.
+  EXPECT_TRUE(loaded->AddSummaries(3, 0.95f).ok());
 }
 
 }  // namespace

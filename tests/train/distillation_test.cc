@@ -13,6 +13,7 @@
 #include "train/batch.h"
 #include "train/objective.h"
 #include "train/recipe.h"
+#include "train/safetensors_writer.h"
 #include "train/trainer.h"
 
 namespace rasq::train {
@@ -149,6 +150,7 @@ TEST(DistillationTest, TheAdapterLearnsAndTheDecoderStays) {
   recipe.optimizer.rate = 0.01;
   recipe.phases = {TaughtPhase()};
   recipe.phases[0].tokens = 80 * 8 * kTokens;
+  ASSERT_TRUE(WriteTextFile(directory.path() + "/rasq_config.json", "{}").ok());
   const TrainerOptions options{.source = directory.path(),
                                .output = directory.path(),
                                .devices = {torch::kCPU},

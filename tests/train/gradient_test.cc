@@ -1,4 +1,5 @@
 // Gradients of the hybrid loss against differences of its values.
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -34,15 +35,17 @@ Decoder MakeTinyDecoder(uint64_t seed, int32_t head_dim = 8) {
 }
 
 Objective Compute(const Decoder& decoder, const Batch& batch, const LossWeights& loss,
-                  torch::ScalarType compute = torch::kFloat32) {
+                  const ForwardOptions& options = {}) {
   Phase phase;
   phase.loss = loss;
-  return ComputeObjective(decoder, batch, phase, {.compute = compute, .compression_loss = true});
+  ForwardOptions all = options;
+  all.compression_loss = true;
+  return ComputeObjective(decoder, batch, phase, all);
 }
 
 // Along its own direction, in which the slope is largest: the gradient's norm.
 void ExpectSlope(const Decoder& decoder, const Batch& batch, const LossWeights& loss,
-                 const std::string& name) {
+                 const std::string& name, const ForwardOptions& options = {}) {
   const torch::NoGradGuard no_grad;
   Tensor moved = decoder.parameters().at(name);
   ASSERT_TRUE(moved.grad().defined()) << name;
@@ -52,9 +55,9 @@ void ExpectSlope(const Decoder& decoder, const Batch& batch, const LossWeights& 
   // to about 1e-3 of slope.
   constexpr double kStep = 5e-4;
   moved.add_(direction, kStep);
-  const double ahead = Compute(decoder, batch, loss).total.item<double>();
+  const double ahead = Compute(decoder, batch, loss, options).total.item<double>();
   moved.sub_(direction, 2 * kStep);
-  const double behind = Compute(decoder, batch, loss).total.item<double>();
+  const double behind = Compute(decoder, batch, loss, options).total.item<double>();
   moved.add_(direction, kStep);
   EXPECT_NEAR((ahead - behind) / (2 * kStep), norm, 0.02 * norm + 3e-3) << name;
 }
@@ -65,6 +68,26 @@ TEST(GradientTest, OfEveryParameterIsTheLossesSlope) {
   const Batch batch = MakeTinyBatch(kTokens);
   Compute(decoder, batch, loss).total.backward();
   for (const auto& [name, unused] : decoder.parameters()) ExpectSlope(decoder, batch, loss, name);
+}
+
+// Streams are long beside the buffer, so that most of them is read in slots.
+TEST(GradientTest, OfModelsWithSummarySlots) {
+  const LossWeights loss{.task = 1, .retrieval = 0.3, .compression = 0, .gate = 0.5, .keep = 0.2};
+  Decoder decoder = MakeTinyDecoder(4);
+  ASSERT_TRUE(decoder.AddSummaries(/*slots=*/3, /*decay=*/0.7f).ok());
+  {
+    const torch::NoGradGuard no_grad;
+    for (const char* name : {"layers.1.memory.summary_query", "layers.2.memory.summary_query"}) {
+      Tensor(decoder.parameters().at(name)).normal_();
+    }
+  }
+  const Batch batch = MakeTinyBatch(kTokens);
+  const ForwardOptions options{.capacity = 5};
+  Compute(decoder, batch, loss, options).total.backward();
+  for (const auto& [name, parameter] : decoder.parameters()) {
+    ExpectSlope(decoder, batch, loss, name, options);
+    EXPECT_GT(parameter.grad().abs().max().item<double>(), 0) << name;
+  }
 }
 
 // Projections learn to lose little of the keys; the keys do not learn to be easy to project.
@@ -103,24 +126,20 @@ TEST(GradientTest, CrossEntropyIsThatOfLibtorch) {
   EXPECT_TRUE(torch::allclose(head_gradient, head.grad(), 1e-5, 1e-5));
 }
 
-// Our kernels (head_dim 64 and 128), flash attention and bfloat16 on a GPU, against plain
-// operations in float32 on the processor.
-class GpuGradientTest : public ::testing::TestWithParam<int32_t> {};
+// With it bfloat16 makes no other query the best of a score that counts: gradients would differ.
+constexpr uint64_t kGpuSeed = 3;
 
-TEST_P(GpuGradientTest, IsThatOfTheProcessor) {
-  if (!torch::cuda::is_available()) {
-    ASSERT_EQ(std::getenv("RASQ_REQUIRE_GPU"), nullptr) << "no GPU";
-    GTEST_SKIP() << "no GPU";
-  }
+// On a GPU in bfloat16 against plain operations in float32 on the processor. `capacity` of the
+// buffer, 0: all.
+void ExpectGpuAgrees(const Decoder& decoder, int64_t capacity) {
   const LossWeights loss{.task = 1, .retrieval = 0.3, .compression = 0.1, .gate = 0.5, .keep = 0.2};
-  const Decoder decoder = MakeTinyDecoder(3, GetParam());
   const Batch batch = MakeTinyBatch(kTokens);
-  const Objective want = Compute(decoder, batch, loss);
+  const Objective want = Compute(decoder, batch, loss, {.capacity = capacity});
   want.total.backward();
   Decoder on_gpu = decoder;
   on_gpu.MoveTo(torch::kCUDA);
-  const Objective got =
-      Compute(on_gpu, MakeTinyBatch(kTokens, torch::kCUDA), loss, torch::kBFloat16);
+  const Objective got = Compute(on_gpu, MakeTinyBatch(kTokens, torch::kCUDA), loss,
+                                {.compute = torch::kBFloat16, .capacity = capacity});
   got.total.backward();
   EXPECT_NEAR(got.total.item<double>(), want.total.item<double>(), 0.02);
   for (const auto& [name, parameter] : decoder.parameters()) {
@@ -130,6 +149,27 @@ TEST_P(GpuGradientTest, IsThatOfTheProcessor) {
     // Of sums over all queries and keys whose terms, each rounded to bfloat16, nearly cancel.
     EXPECT_LT(error, 0.1 * expected.norm().item<double>() + 0.012) << name;
   }
+}
+
+// Our kernels (head_dim 64 and 128), flash attention and bfloat16.
+class GpuGradientTest : public ::testing::TestWithParam<int32_t> {
+ protected:
+  void SetUp() override {
+    if (!torch::cuda::is_available()) {
+      ASSERT_EQ(std::getenv("RASQ_REQUIRE_GPU"), nullptr) << "no GPU";
+      GTEST_SKIP() << "no GPU";
+    }
+  }
+};
+
+TEST_P(GpuGradientTest, IsThatOfTheProcessor) {
+  ExpectGpuAgrees(MakeTinyDecoder(kGpuSeed, GetParam()), /*capacity=*/0);
+}
+
+TEST_P(GpuGradientTest, WithSummarySlotsIsThatOfTheProcessor) {
+  Decoder decoder = MakeTinyDecoder(kGpuSeed, GetParam());
+  ASSERT_TRUE(decoder.AddSummaries(/*slots=*/3, /*decay=*/0.7f).ok());
+  ExpectGpuAgrees(decoder, /*capacity=*/16);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GpuGradientTest, ::testing::Values(8, 64, 128),

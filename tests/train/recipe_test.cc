@@ -1,6 +1,7 @@
 #include "train/recipe.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -47,6 +48,29 @@ TEST(RecipeTest, BudgetFactors) {
         ParseRecipe(With(std::string(R"(, "budget_factors": )") + bad), "r").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad;
     EXPECT_THAT(std::string(status.message()), HasSubstr("budget_factors")) << bad;
+  }
+}
+
+TEST(RecipeTest, SummarySlots) {
+  const auto recipe = ParseRecipe(With(R"(, "summary_slots": 8, "summary_decay": 0.9)"), "r");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_EQ(recipe->summary_slots, 8);
+  EXPECT_EQ(recipe->summary_decay, 0.9f);
+  EXPECT_EQ(ParseRecipe(With(""), "r")->summary_slots, 0);
+  EXPECT_EQ(ParseRecipe(With(R"(, "summary_slots": 1)"), "r")->summary_decay, 0.99f);
+}
+
+TEST(RecipeTest, MemoryErrorsNameFieldAndValue) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {R"("summary_slots": 33)", "summary_slots=33"},
+      {R"("summary_slots": -1)", "summary_slots=-1"},
+      {R"("summary_slots": "4")", "summary_slots=\"4\""},
+      {R"("summary_slots": 4, "summary_decay": 1)", "summary_decay=1"},
+      {R"("summary_decay": 0.5)", "summary_decay=0.5"}};
+  for (const auto& [fields, want] : cases) {
+    const absl::Status status = ParseRecipe(With(", " + fields), "r").status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << fields;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(want)) << fields;
   }
 }
 
