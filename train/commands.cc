@@ -42,6 +42,13 @@ absl::Status ChangeMemory(const Recipe& recipe, Decoder& decoder) {
   if (!recipe.budget_factors.empty()) {
     RASQ_RETURN_IF_ERROR(decoder.AddBudgetHead(recipe.budget_factors));
   }
+  if (recipe.clusters.has_value()) {
+    const MemoryConfig& own = decoder.memory();
+    RASQ_RETURN_IF_ERROR(decoder.SetClusters(
+        {.clusters = *recipe.clusters,
+         .read = recipe.read_clusters.value_or(own.read_clusters),
+         .min_entries = recipe.cluster_min_entries.value_or(own.cluster_min_entries)}));
+  }
   if (recipe.summary_slots == 0) return absl::OkStatus();
   return decoder.AddSummaries(recipe.summary_slots, recipe.summary_decay);
 }

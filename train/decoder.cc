@@ -83,6 +83,13 @@ std::vector<RoundTrip> MakeRoundTrips(const std::vector<Tensor>& down) {
   return result;
 }
 
+// K_c = P K of every kv head, without gradient: [streams, tokens, kv_heads, compressed_dim].
+Tensor Compress(const Tensor& x, const Tensor& down) {
+  const torch::NoGradGuard no_grad;
+  return Linear(x.flatten(2), torch::block_diag(down.unbind(0)))
+      .view({x.size(0), x.size(1), x.size(2), -1});
+}
+
 // Projections that keep nothing more than anything else: rows of random rotations.
 Tensor RandomProjections(at::IntArrayRef shape) {
   const Tensor square = torch::randn({shape[0], shape[2], shape[2]});
@@ -167,6 +174,17 @@ absl::Status Decoder::AddSummaries(int32_t slots, float decay) {
     parameters_[name] =
         Initial(name, shape, model_.num_layers).to(head().device()).requires_grad_();
   }
+  return absl::OkStatus();
+}
+
+absl::Status Decoder::SetClusters(const ClusterShape& shape) {
+  if (shape.clusters > 0 && memory_.num_summaries > 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "clusters=", shape.clusters, ": the model has ", memory_.num_summaries, " summary slots"));
+  }
+  memory_.num_clusters = static_cast<int32_t>(shape.clusters);
+  memory_.read_clusters = static_cast<int32_t>(shape.read);
+  memory_.cluster_min_entries = static_cast<int32_t>(shape.min_entries);
   return absl::OkStatus();
 }
 
@@ -306,6 +324,12 @@ ForwardResult Decoder::Forward(const Tensor& tokens, const ForwardOptions& optio
                                              .key = memory.key,
                                              .value = memory.value,
                                              .log_gate = result.log_gate});
+      }
+      if (memory_.num_clusters > 0) {
+        memory.compressed_key = Compress(heads.plain_key, down[first]);
+        memory.clusters = {.clusters = memory_.num_clusters,
+                           .read = memory_.read_clusters,
+                           .min_entries = memory_.cluster_min_entries};
       }
       if (options.compression_loss) {
         errors = errors + of_keys.Error(heads.plain_key) + of_values.Error(heads.value);

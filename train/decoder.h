@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "engine/checkpoint.h"
 #include "engine/model_config.h"
+#include "train/clusters.h"
 #include "train/retrieval.h"
 #include "train/segment_attention.h"
 #include "train/torch.h"
@@ -57,6 +58,9 @@ class Decoder {
   // Gives a model without them that many summary slots, of small random queries. decay: in [0, 1).
   // kFailedPrecondition if it has other slots, or clusters.
   absl::Status AddSummaries(int32_t slots, float decay);
+  // How entries are read by clusters from now on: 0 clusters, without any. kFailedPrecondition if
+  // the model has summary slots.
+  absl::Status SetClusters(const ClusterShape& shape);
 
   // tokens: int64 [streams, tokens], a multiple of the segment. The model must have a memory.
   ForwardResult Forward(const Tensor& tokens, const ForwardOptions& options) const;

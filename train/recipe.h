@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,9 @@ struct Recipe {
   std::vector<float> budget_factors;  // of the budget head that the model gets; empty: as it is
   int32_t summary_slots = 0;          // that the model gets; 0: as it is
   float summary_decay = 0.99f;        // by which they forget
+  // How entries are read by clusters, in training and by the model that it makes. Nothing: as the
+  // model says.
+  std::optional<int32_t> clusters, read_clusters, cluster_min_entries;
   std::vector<Phase> phases;
 
   int64_t tokens() const;

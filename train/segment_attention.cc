@@ -59,8 +59,10 @@ Tensor SinkDims(const SegmentPlan& plan, int64_t streams, torch::ScalarType type
   return torch::stack(columns, -1).unsqueeze(0).expand({streams, -1, -1, -1});
 }
 
-// What AttendInParts does, with all of a segment's keys side by side.
-Tensor AttendJoined(const SegmentKeys& keys, const Windows& windows) {
+// What AttendInParts does, with all of a segment's keys side by side. entries: null without
+// clusters.
+Tensor AttendJoined(const SegmentKeys& keys, const Windows& windows,
+                    const ClusteredEntries* entries) {
   const int64_t streams = keys.key.size(0), tokens = keys.key.size(1);
   const int64_t segments = tokens / windows.segment, head_dim = keys.key.size(3);
   const auto options = windows.ends.options().dtype(torch::kInt64);
@@ -80,9 +82,12 @@ Tensor AttendJoined(const SegmentKeys& keys, const Windows& windows) {
   const Tensor value = torch::cat({keys.memory_value, near(keys.value)}, 2);
   const Tensor query = keys.query.reshape(
       {streams * segments, windows.segment, keys.query.size(2), keys.query.size(3)});
-  return CausalAttention(query, key.flatten(0, 1), value.flatten(0, 1),
-                         1 / std::sqrt(static_cast<double>(head_dim)))
-      .reshape({streams, tokens, keys.query.size(2), head_dim});
+  const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
+  const Tensor out =
+      entries != nullptr
+          ? ClusteredAttention(query, key.flatten(0, 1), value.flatten(0, 1), *entries, scale)
+          : CausalAttention(query, key.flatten(0, 1), value.flatten(0, 1), scale);
+  return out.reshape({streams, tokens, keys.query.size(2), head_dim});
 }
 
 }  // namespace
@@ -144,8 +149,18 @@ Tensor SegmentAttention(const Heads& heads, const MemoryKeys& memory, const Segm
                         .value = heads.value,
                         .memory_key = torch::cat({torch::cat(keys, 2), bias}, -1),
                         .memory_value = torch::cat(values, 2)};
+  // No segment can have clusters if none may read more entries than that.
+  if (memory.clusters.clusters > 0 && shape.budget > memory.clusters.min_entries) {
+    const Tensor key = Entries(memory.compressed_key, memory.retrieval->position);
+    const ClusteredEntries entries{
+        .first = shape.sinks,
+        .cluster = AssignClusters(key.flatten(0, 1), memory.retrieval->valid.flatten(0, 1),
+                                  memory.clusters),
+        .shape = memory.clusters};
+    return AttendJoined(all, plan.windows, &entries);
+  }
   return CanAttendInParts(heads.query) ? AttendInParts(all, plan.windows)
-                                       : AttendJoined(all, plan.windows);
+                                       : AttendJoined(all, plan.windows, /*entries=*/nullptr);
 }
 
 Tensor CausalAttention(const Tensor& query, const Tensor& key, const Tensor& value, double scale) {

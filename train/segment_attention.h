@@ -1,5 +1,5 @@
 // Attention of every segment over keys of its own: sinks, selected entries, summary slots, window
-// and itself. Source: algorithm.md sections 4 and 6, with the compressed entries as their round
+// and itself. Source: algorithm.md sections 4 to 6, with the compressed entries as their round
 // trips P^+ P K.
 //
 // What an entry adds to its logit (a_h s + log g - slope_h age) is a product too: of weights that
@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "train/attention_parts.h"
+#include "train/clusters.h"
 #include "train/project_heads.h"
 #include "train/retrieval.h"
 #include "train/summaries.h"
@@ -39,6 +40,10 @@ struct MemoryKeys {
   Tensor score_weight;         // a [heads]
   Tensor age_slope;            // [heads]
   Summaries summaries;         // read beside the entries
+  // K_c without gradient, [streams, tokens, kv_heads, compressed_dim], and how its clusters are
+  // read; of 0 clusters: entries are read without any.
+  Tensor compressed_key;
+  ClusterShape clusters;
 };
 
 // What stands behind every query of a head: the weights of the numbers that an entry's key carries,

@@ -63,6 +63,13 @@ absl::Status WriteMemory(const std::string& directory, const MemoryConfig& memor
     config["summary_slots"] = memory.num_summaries;
     config["summary_decay"] = Shortest(memory.summary_decay);
   }
+  if (memory.num_clusters > 0) {
+    config["clusters"] = memory.num_clusters;
+    config["read_clusters"] = memory.read_clusters;
+    config["cluster_min_entries"] = memory.cluster_min_entries;
+  } else if (config.contains("clusters")) {
+    config["clusters"] = 0;
+  }
   if (config == before) return absl::OkStatus();
   return WriteTextFile(path, config.dump(2) + "\n");
 }

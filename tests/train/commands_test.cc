@@ -2,6 +2,7 @@
 #include "train/commands.h"
 
 #include <atomic>
+#include <filesystem>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -75,6 +76,15 @@ TEST(CommandsTest, RecipesChangeTheMemory) {
     EXPECT_TRUE(result.ok()) << result.status();
     return (*result)->memory();
   };
+  const MemoryConfig clustered = memory(R"("clusters": 3, "cluster_min_entries": 4, )", 1);
+  EXPECT_EQ(clustered.num_clusters, 3);
+  EXPECT_EQ(clustered.read_clusters, 8);
+  EXPECT_EQ(clustered.cluster_min_entries, 4);
+  EXPECT_EQ(memory("", 2).num_clusters, 3);
+  EXPECT_EQ(memory(R"("clusters": 0, )", 3).num_clusters, 0);
+
+  // Slots have queries, which a run that began without them has no state of.
+  std::filesystem::remove(checkpoint.Path("output/training.json"));
   constexpr char kSlots[] = R"("summary_slots": 2, "summary_decay": 0.9, )";
   for (const int64_t steps : {1, 2}) {
     EXPECT_EQ(memory(kSlots, steps).num_summaries, 2);
@@ -83,6 +93,8 @@ TEST(CommandsTest, RecipesChangeTheMemory) {
   WriteFile(flags.recipe, Recipe(300, R"("summary_slots": 3, )"));
   EXPECT_THAT(std::string(RunCommand("convert", flags, stop).message()),
               HasSubstr("summary_slots=3"));
+  WriteFile(flags.recipe, Recipe(300, R"("clusters": 4, )"));
+  EXPECT_THAT(std::string(RunCommand("convert", flags, stop).message()), HasSubstr("clusters=4"));
 }
 
 TEST(CommandsTest, TokenizerLearnsFromTheData) {

@@ -132,6 +132,49 @@ TEST(DecoderTest, ANewBudgetHeadChangesNothing) {
             "budget_factors=[1, 2]: the model has a budget head over [0.25, 0.5, 1]");
 }
 
+struct ClusterCase {
+  int32_t clusters, read, min_entries;
+};
+void PrintTo(const ClusterCase& c, std::ostream* out) {
+  *out << c.clusters << "_" << c.read << "_" << c.min_entries;
+}
+
+class DecoderClustersTest : public ::testing::TestWithParam<ClusterCase> {};
+
+// The engine is the judge again. Segments read up to 8 entries.
+TEST_P(DecoderClustersTest, AgreesWithEngine) {
+  const ClusterCase& c = GetParam();
+  ModelHarness harness({.checkpoint = kTiny,
+                        .num_clusters = c.clusters,
+                        .read_clusters = c.read,
+                        .cluster_min_entries = c.min_entries});
+  const std::vector<int32_t> ids = *Expected(*Vectors(), "tokens").ToInts();
+  Decoder decoder = LoadTiny();
+  const torch::NoGradGuard no_grad;
+  for (int64_t stream = 0; stream < kStreams; ++stream) {
+    rasq::testing::TestStream own = harness.NewStream();
+    const auto first = ids.begin() + stream * kTokens;
+    const std::vector<float> want = harness.Run(own, {first, first + kTokens});
+    const Tensor tokens =
+        torch::tensor(std::vector<int32_t>(first, first + kTokens)).to(torch::kInt64).unsqueeze(0);
+    const auto error = [&](const ClusterShape& shape) {
+      EXPECT_TRUE(decoder.SetClusters(shape).ok());
+      const std::vector<float> got = Floats(
+          Logits(decoder, decoder.Forward(tokens, {.capacity = harness.memory().capacity}).hidden));
+      EXPECT_EQ(got.size(), want.size());
+      return RelativeError(got.data(), want.data(), static_cast<int64_t>(want.size()));
+    };
+    EXPECT_LT(error({.clusters = c.clusters, .read = c.read, .min_entries = c.min_entries}),
+              kTolerance);
+    EXPECT_GT(error({.clusters = 0}), 10 * kTolerance) << "clusters change nothing here";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DecoderClustersTest,
+                         ::testing::Values(ClusterCase{4, 1, 2}, ClusterCase{3, 2, 0},
+                                           ClusterCase{6, 2, 0}, ClusterCase{4, 1, 7}),
+                         [](const auto& c) { return ::testing::PrintToString(c.param); });
+
 TEST(DecoderTest, NewSummarySlotsAreThoseAskedFor) {
   Decoder decoder = LoadTiny();
   const size_t before = decoder.parameters().size();
@@ -148,6 +191,12 @@ TEST(DecoderTest, NewSummarySlotsAreThoseAskedFor) {
   EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(other.message(),
             "summary_slots=4, summary_decay=0.9: the model has 3 slots that forget by 0.9");
+  EXPECT_EQ(decoder.SetClusters({.clusters = 4}).message(),
+            "clusters=4: the model has 3 summary slots");
+  EXPECT_TRUE(decoder.SetClusters({.clusters = 0}).ok());
+  Decoder clustered = LoadTiny();
+  ASSERT_TRUE(clustered.SetClusters({.clusters = 4, .read = 1, .min_entries = 2}).ok());
+  EXPECT_EQ(clustered.AddSummaries(3, 0.9f).message(), "summary_slots=3: the model has 4 clusters");
 }
 
 TEST(DecoderTest, SummarySlotsAreReadOnceSomethingIsLost) {
@@ -166,28 +215,36 @@ TEST(DecoderTest, SummarySlotsAreReadOnceSomethingIsLost) {
   EXPECT_GT((changed - bounded).narrow(1, 64, 16).abs().max().item<double>(), 1e-3);
 }
 
-// A model with slots in its files, and from them again.
-TEST(DecoderTest, SummarySlotsOutliveTheirFiles) {
-  Decoder decoder = LoadTiny();
-  ASSERT_TRUE(decoder.AddSummaries(3, 0.95f).ok());
-  const rasq::testing::TemporaryDirectory directory;
-  const absl::Status saved =
-      SaveTraining(directory.path(), SourcePath(kTiny), decoder, /*optimizer=*/{}, Progress());
-  ASSERT_TRUE(saved.ok()) << saved;
-  const auto checkpoint = Checkpoint::Open(directory.path());
-  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  auto loaded = Decoder::Load(**checkpoint);
-  ASSERT_TRUE(loaded.ok()) << loaded.status();
-  EXPECT_EQ(loaded->memory().num_summaries, 3);
-  EXPECT_EQ(loaded->memory().summary_decay, 0.95f);
-  EXPECT_EQ(loaded->parameters().size(), decoder.parameters().size());
-  for (const auto& [name, parameter] : decoder.parameters()) {
-    EXPECT_TRUE(torch::equal(loaded->parameters().at(name),
-                             parameter.to(torch::kBFloat16).to(torch::kFloat32)))
-        << name;
+// A model with slots, or with clusters, in its files, and from them again.
+TEST(DecoderTest, MemoriesOutliveTheirFiles) {
+  for (const bool clustered : {false, true}) {
+    Decoder decoder = LoadTiny();
+    const ClusterShape clusters{.clusters = 5, .read = 2, .min_entries = 3};
+    ASSERT_TRUE((clustered ? decoder.SetClusters(clusters) : decoder.AddSummaries(3, 0.95f)).ok());
+    const rasq::testing::TemporaryDirectory directory;
+    const absl::Status saved =
+        SaveTraining(directory.path(), SourcePath(kTiny), decoder, /*optimizer=*/{}, Progress());
+    ASSERT_TRUE(saved.ok()) << saved;
+    const auto checkpoint = Checkpoint::Open(directory.path());
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    auto loaded = Decoder::Load(**checkpoint);
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    EXPECT_EQ(loaded->memory().num_summaries, clustered ? 0 : 3);
+    EXPECT_EQ(loaded->memory().summary_decay, clustered ? 0.99f : 0.95f);
+    EXPECT_EQ(loaded->memory().num_clusters, clustered ? 5 : 0);
+    EXPECT_EQ(loaded->memory().read_clusters, clustered ? 2 : 8);
+    EXPECT_EQ(loaded->memory().cluster_min_entries, clustered ? 3 : 128);
+    EXPECT_EQ(loaded->parameters().size(), decoder.parameters().size());
+    for (const auto& [name, parameter] : decoder.parameters()) {
+      EXPECT_TRUE(torch::equal(loaded->parameters().at(name),
+                               parameter.to(torch::kBFloat16).to(torch::kFloat32)))
+          << name;
+    }
+    // Written as they were asked for, so that the same recipe goes on.
+    if (!clustered) {
+      EXPECT_TRUE(loaded->AddSummaries(3, 0.95f).ok());
+    }
   }
-  // Written as they were asked for, so that the same recipe goes on.
-  EXPECT_TRUE(loaded->AddSummaries(3, 0.95f).ok());
 }
 
 }  // namespace

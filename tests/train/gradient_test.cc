@@ -172,6 +172,13 @@ TEST_P(GpuGradientTest, WithSummarySlotsIsThatOfTheProcessor) {
   ExpectGpuAgrees(decoder, /*capacity=*/16);
 }
 
+// Reading all clusters, so that none has to be chosen.
+TEST_P(GpuGradientTest, WithClustersIsThatOfTheProcessor) {
+  Decoder decoder = MakeTinyDecoder(kGpuSeed, GetParam());
+  ASSERT_TRUE(decoder.SetClusters({.clusters = 4, .read = 4, .min_entries = 2}).ok());
+  ExpectGpuAgrees(decoder, /*capacity=*/0);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, GpuGradientTest, ::testing::Values(8, 64, 128),
                          [](const auto& c) { return "head_dim_" + std::to_string(c.param); });
 

@@ -1,5 +1,6 @@
 #include "train/recipe.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,13 +61,29 @@ TEST(RecipeTest, SummarySlots) {
   EXPECT_EQ(ParseRecipe(With(R"(, "summary_slots": 1)"), "r")->summary_decay, 0.99f);
 }
 
+TEST(RecipeTest, Clusters) {
+  const auto recipe = ParseRecipe(With(R"(, "clusters": 16, "cluster_min_entries": 0)"), "r");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_EQ(recipe->clusters, 16);
+  EXPECT_EQ(recipe->read_clusters, std::nullopt);
+  EXPECT_EQ(recipe->cluster_min_entries, 0);
+  EXPECT_EQ(ParseRecipe(With(""), "r")->clusters, std::nullopt);
+  EXPECT_TRUE(ParseRecipe(With(R"(, "clusters": 0, "summary_slots": 4)"), "r").ok());
+}
+
 TEST(RecipeTest, MemoryErrorsNameFieldAndValue) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"("summary_slots": 33)", "summary_slots=33"},
       {R"("summary_slots": -1)", "summary_slots=-1"},
       {R"("summary_slots": "4")", "summary_slots=\"4\""},
       {R"("summary_slots": 4, "summary_decay": 1)", "summary_decay=1"},
-      {R"("summary_decay": 0.5)", "summary_decay=0.5"}};
+      {R"("summary_decay": 0.5)", "summary_decay=0.5"},
+      {R"("summary_slots": 4, "clusters": 8)", "summary_slots=4"},
+      {R"("clusters": 65)", "clusters=65"},
+      {R"("clusters": 8, "read_clusters": 0)", "read_clusters=0"},
+      {R"("read_clusters": 2)", "read_clusters=2"},
+      {R"("clusters": 8, "cluster_min_entries": -1)", "cluster_min_entries=-1"},
+      {R"("cluster_min_entries": 64)", "cluster_min_entries=64"}};
   for (const auto& [fields, want] : cases) {
     const absl::Status status = ParseRecipe(With(", " + fields), "r").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << fields;
