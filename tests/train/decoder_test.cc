@@ -1,6 +1,7 @@
 // The trainer's form of the model against the reference's vectors and against the engine.
 #include "train/decoder.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -213,6 +214,45 @@ TEST(DecoderTest, SummarySlotsAreReadOnceSomethingIsLost) {
   // a place: it is the first that loses any.
   EXPECT_TRUE(torch::allclose(changed.narrow(1, 0, 64), bounded.narrow(1, 0, 64), 1e-5, 1e-5));
   EXPECT_GT((changed - bounded).narrow(1, 64, 16).abs().max().item<double>(), 1e-3);
+}
+
+// The engine is the judge: it keeps one recurrence, segment after segment. Given at once, in parts
+// that cut segments, and token by token.
+TEST(DecoderTest, SummarySlotsAgreeWithEngine) {
+  Decoder decoder = LoadTiny();
+  ASSERT_TRUE(decoder.AddSummaries(3, 0.8f).ok());
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(9);
+  for (const auto& [name, parameter] : decoder.parameters()) {
+    // Large enough that slots differ from each other.
+    if (name.ends_with("summary_query")) Tensor(parameter).normal_(0, 3);
+  }
+  const rasq::testing::TemporaryDirectory directory;
+  const absl::Status saved =
+      SaveTraining(directory.path(), SourcePath(kTiny), decoder, /*optimizer=*/{}, Progress());
+  ASSERT_TRUE(saved.ok()) << saved;
+  const auto checkpoint = Checkpoint::Open(directory.path());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto loaded = Decoder::Load(**checkpoint);
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+
+  const std::vector<int32_t> ids = *Expected(*Vectors(), "tokens").ToInts();
+  const Tensor tokens = torch::tensor(ids).to(torch::kInt64).narrow(0, 0, kTokens).unsqueeze(0);
+  const ForwardOptions options{.capacity = loaded->memory().capacity};
+  const std::vector<float> want = Floats(Logits(*loaded, loaded->Forward(tokens, options).hidden));
+  ModelHarness harness({.checkpoint = directory.path()});
+  for (const int64_t part : {kTokens, int64_t{40}, int64_t{1}}) {
+    rasq::testing::TestStream stream = harness.NewStream();
+    std::vector<float> got;
+    for (int64_t at = 0; at < kTokens; at += part) {
+      const std::vector<float> logits =
+          harness.Run(stream, {ids.begin() + at, ids.begin() + std::min(at + part, kTokens)});
+      got.insert(got.end(), logits.begin(), logits.end());
+    }
+    ASSERT_EQ(got.size(), want.size());
+    EXPECT_LT(RelativeError(got.data(), want.data(), static_cast<int64_t>(got.size())), kTolerance)
+        << "parts of " << part;
+  }
 }
 
 // A model with slots, or with clusters, in its files, and from them again.
