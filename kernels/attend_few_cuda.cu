@@ -229,6 +229,7 @@ __global__ void __launch_bounds__(kFewThreads, 3)
   auto& clusters = *reinterpret_cast<FewClusters*>(memory + sizeof(Shared));
   auto& fused = *reinterpret_cast<FewFused<kDim>*>(memory + sizeof(Shared));
   constexpr bool kMayFuse = kExact && !kClustered;
+  constexpr bool kMaySummarize = !kExact && !kClustered;
   const bool is_fused = kMayFuse && a.reads_memory && a.fused_weight != nullptr;
   const int index = static_cast<int>(blockIdx.y);
   const int rank = static_cast<int>(blockIdx.x) % blocks;
@@ -354,10 +355,9 @@ __global__ void __launch_bounds__(kFewThreads, 3)
           const bool is_read = entry < list.num && IsRead(bias.read[i % 2], listed.cluster());
           entry = is_read ? listed.entry() : keys.num_entries;  // none
         }
-        const float entry_bias =
-            keys.EntryBias < !kExact && !kClustered > (entry, shared.score[tile % kStages][at],
-                                                       shared.log_gate[tile % kStages][at],
-                                                       bias.weight[i % 2], bias.slope[i % 2]);
+        const float entry_bias = keys.EntryBias<kMaySummarize>(
+            entry, shared.score[tile % kStages][at], shared.log_gate[tile % kStages][at],
+            bias.weight[i % 2], bias.slope[i % 2]);
         logits[i] = fmaf(logits[i], logit_scale, entry_bias) * kLog2E;
       }
       if (is_fused) {

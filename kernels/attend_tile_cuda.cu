@@ -161,6 +161,7 @@ __global__ void __launch_bounds__(kThreads)
     AttendTileKernel(const __grid_constant__ StreamAttentionArgs a) {
   extern __shared__ __align__(128) std::byte memory[];
   using Shared = TileShared<kDim, kNarrow, kExact>;
+  constexpr bool kMaySummarize = !kExact && !kClustered;
   auto& shared = *reinterpret_cast<Shared*>(memory);
   auto& clusters = *reinterpret_cast<TileClusters*>(memory + sizeof(Shared));
   const StreamSegment& segment = a.batch.segments[blockIdx.y];
@@ -271,9 +272,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
             const int at = n * 8 + lane % 4 * 2 + i;
-            const float bias = keys.EntryBias < !kExact &&
-                               !kClustered > (first + at, shared.score[stage][at],
-                                              shared.log_gate[stage][at], weight, slope);
+            const float bias = keys.EntryBias<kMaySummarize>(
+                first + at, shared.score[stage][at], shared.log_gate[stage][at], weight, slope);
             logits[n][i] = fmaf(logits[n][i], logit_scale, bias);
             logits[n][i + 2] = fmaf(logits[n][i + 2], logit_scale, bias);
             if constexpr (kClustered) {
