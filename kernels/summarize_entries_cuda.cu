@@ -8,7 +8,6 @@
 #include "kernels/base/check_args.h"
 #include "kernels/base/cuda_status.h"
 #include "kernels/base/status.h"
-#include "kernels/block_reduce_cuda.h"
 #include "kernels/entry_rows_cuda.h"
 #include "kernels/lost_entries.h"
 #include "kernels/row_loops_cuda.h"
@@ -27,56 +26,54 @@ __device__ bool HasSlots(const StreamBatch& batch, const StreamChunk& c) {
   return !IsPadding(c) && HasBeginning(batch, c);
 }
 
-// How many of the chunk's lost rows, which are in order, are lost by segment j or before it.
-__device__ int32_t LostUpTo(const LoseEntriesArgs& a, const StreamChunk& c, int32_t num_lost,
-                            int32_t j) {
-  int32_t low = 0, high = num_lost;
-  while (low < high) {
-    const int32_t middle = (low + high) / 2;
-    if (LosingSegment(a, c, a.lost.row[c.first_staged + middle]) <= j) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-// Finds a chunk's lost rows, puts each in its place by counting those before it, sums the gates of
-// each segment's, and takes the mass through the segments.
-// Grid: num_chunks. Block: kThreads. Traffic: the chunk's entry rows once; what else it reads are
-// the lost ones, at most as many as leave the window.
+// Counts what each segment of a chunk loses, puts the rows into the segments' places, orders those
+// of each by position, sums their gates, and takes the mass through the segments.
+// Grid: num_chunks. Block: kThreads. Traffic: the chunk's entry rows twice, and the positions of a
+// segment's lost rows as often as there are lost rows in it.
 __global__ void __launch_bounds__(kThreads) LoseKernel(LoseEntriesArgs a) {
-  __shared__ int32_t num_lost;
   const StreamChunk c = a.batch.chunks[blockIdx.x];
   if (!HasSlots(a.batch, c)) return;
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  if (thread == 0) num_lost = 0;
-  __syncthreads();
-  int32_t* found = a.found + c.first_staged;
   const auto num_rows = static_cast<int32_t>(a.shape.capacity + NumLeaving(c));
+  int32_t* end = a.lost.end + c.first_segment;
+  int32_t* found = a.found + c.first_staged;
+  int32_t* lost = a.lost.row + c.first_staged;
+  for (int32_t j = thread; j < c.num_segments; j += kThreads) end[j] = 0;
+  __syncthreads();
   for (int32_t row = thread; row < num_rows; row += kThreads) {
-    if (LosingSegment(a, c, row) >= 0) found[Append(&num_lost)] = row;
+    const int32_t segment = LosingSegment(a, c, row);
+    if (segment >= 0) atomicAdd(&end[segment], 1);
+  }
+  __syncthreads();
+  if (thread == 0) {
+    int32_t begin = 0;  // of each segment's places, from where they are taken
+    for (int32_t j = 0; j < c.num_segments; ++j) {
+      const int32_t count = end[j];
+      end[j] = begin;
+      begin += count;
+    }
+  }
+  __syncthreads();
+  for (int32_t row = thread; row < num_rows; row += kThreads) {
+    const int32_t segment = LosingSegment(a, c, row);
+    if (segment >= 0) found[atomicAdd(&end[segment], 1)] = row;
   }
   __syncthreads();
   const int64_t* position = a.row_position + c.first_entry;
+  const int32_t num_lost = end[c.num_segments - 1];
   for (int32_t i = thread; i < num_lost; i += kThreads) {
     const int32_t row = found[i], segment = LosingSegment(a, c, row);
-    int32_t place = 0;
-    for (int32_t k = 0; k < num_lost; ++k) {
-      const int32_t other = found[k], its_segment = LosingSegment(a, c, other);
-      place += its_segment != segment ? its_segment < segment : position[other] < position[row];
-    }
-    a.lost.row[c.first_staged + place] = row;
+    const int32_t begin = segment > 0 ? end[segment - 1] : 0;
+    int32_t place = begin;
+    for (int32_t k = begin; k < end[segment]; ++k) place += position[found[k]] < position[row];
+    lost[place] = row;
   }
   __syncthreads();
   for (int32_t j = thread; j < c.num_segments; j += kThreads) {
-    const int32_t end = LostUpTo(a, c, num_lost, j);
     float sum = 0;
-    for (int32_t i = LostUpTo(a, c, num_lost, j - 1); i < end; ++i) {
-      sum += expf(a.row_log_gate[c.first_entry + a.lost.row[c.first_staged + i]]);
+    for (int32_t i = j > 0 ? end[j - 1] : 0; i < end[j]; ++i) {
+      sum += expf(a.row_log_gate[c.first_entry + lost[i]]);
     }
-    a.lost.end[c.first_segment + j] = end;
     a.lost.mass[c.first_segment + j] = sum;
   }
   __syncthreads();
