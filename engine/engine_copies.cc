@@ -59,8 +59,10 @@ absl::StatusOr<bool> Engine::Impl::Fork(
       ReadState(source);
       return false;
     }
-    RASQ_ASSIGN_OR_RETURN(slot, TakeSlot(*RoomOf(*source).slots, source.get(),
-                                         /*exchange=*/false));
+    // Where there is one slot alone the source leaves it, and is copied from host memory.
+    SlotPool& slots = *RoomOf(*source).slots;
+    const Session* keep = slots.num_slots() > 1 ? source.get() : nullptr;
+    RASQ_ASSIGN_OR_RETURN(slot, TakeSlot(slots, keep, /*exchange=*/false));
     if (!slot) return false;
     RASQ_RETURN_IF_ERROR(CopyState(source, slot.data()).status());
   }

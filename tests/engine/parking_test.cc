@@ -95,6 +95,31 @@ class ParkingTest : public testing::BackendTest {
 INSTANTIATE_TEST_SUITE_P(All, ParkingTest, ::testing::Values("float32", "cuda"),
                          testing::BackendName);
 
+TEST_P(ParkingTest, OneSlotServesForksAndRestoredSessions) {
+  EngineOptions options = Options(1);
+  options.snapshot_dir = directory_.path();
+  const auto plain = Start(Options(4));
+  ASSERT_NE(plain, nullptr);
+  options.host_state_bytes = 8 * plain->model().session_state_bytes;
+  const auto group = Start(options);
+  ASSERT_NE(group, nullptr);
+  for (EngineGroup* each : {plain.get(), group.get()}) {
+    CreateSession(*each, "a");
+    ASSERT_TRUE(Append(*each, "a", Prose(1, 900)).ok());
+  }
+  ASSERT_TRUE(testing::Fork(*group, {.session = "a", .new_id = "b"}).ok());
+  ASSERT_TRUE(testing::Snapshot(*group, {.session = "a", .snapshot_id = "one"}).ok());
+  ASSERT_TRUE(testing::Restore(*group, {.snapshot = "one", .session_id = "c"}).ok());
+  for (int round = 0; round < 2; ++round) {
+    const std::vector<int32_t> want = NextTokens(*plain, "a", 20);
+    for (const char* id : {"a", "b", "c"}) {
+      EXPECT_EQ(NextTokens(*group, id, 20), want) << id;
+      ASSERT_TRUE(Append(*group, id, Prose(2 + round, 300)).ok());
+    }
+    ASSERT_TRUE(Append(*plain, "a", Prose(2 + round, 300)).ok());
+  }
+}
+
 TEST_P(ParkingTest, HostMemoryHoldsWhatSlotsDoNot) {
   EngineOptions few = Options(2);
   const auto plain = Start(Options(6));
