@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "engine/budget_factors.h"
 #include "engine/json_reader.h"
+#include "engine/memory_limits.h"
 #include "kernels/base/status.h"
-#include "kernels/cluster_entries.h"
 
 namespace rasq {
 namespace {
@@ -26,9 +26,7 @@ constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxHeads = 1024;
 constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxPositions = 1 << 30;
-constexpr int64_t kMaxMemoryTokens = 1 << 24;
 constexpr int64_t kMaxMemoryDim = 1 << 13;
-constexpr int64_t kMaxSummaries = 32;
 
 struct ModelType {
   absl::string_view name;
@@ -147,9 +145,8 @@ void AddEos(FieldReader& fields, int64_t vocab, std::vector<int32_t>& ids) {
 void ReadSummaries(FieldReader& fields, MemoryConfig& memory) {
   memory.num_summaries =
       static_cast<int32_t>(fields.Int("summary_slots", 0, kMaxSummaries, memory.num_summaries));
-  constexpr double kSlowest = 0.999999;
   memory.summary_decay =
-      static_cast<float>(fields.Number("summary_decay", 0, kSlowest, memory.summary_decay));
+      static_cast<float>(fields.Number("summary_decay", 0, kMaxSummaryDecay, memory.summary_decay));
   if (fields.status().ok() && memory.num_summaries > 0 && memory.num_clusters > 0) {
     fields.Bad("summary_slots", memory.num_summaries, "0 in a model with clusters");
   }
@@ -265,8 +262,8 @@ absl::StatusOr<MemoryConfig> ParseMemoryConfig(absl::string_view json, const Mod
   const auto read_or = [&](const char* name, int64_t min, int64_t max, int64_t fallback) {
     return static_cast<int32_t>(fields.Int(name, min, max, fallback));
   };
-  memory.num_clusters = read_or("clusters", 0, kMaxClusters, memory.num_clusters);
-  memory.read_clusters = read_or("read_clusters", 1, kMaxClusters, memory.read_clusters);
+  memory.num_clusters = read_or("clusters", 0, kMaxMemoryClusters, memory.num_clusters);
+  memory.read_clusters = read_or("read_clusters", 1, kMaxMemoryClusters, memory.read_clusters);
   memory.cluster_min_entries =
       read_or("cluster_min_entries", 0, kMaxMemoryTokens, memory.cluster_min_entries);
   ReadSummaries(fields, memory);

@@ -6,17 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/budget_factors.h"
+#include "engine/memory_limits.h"
 #include "kernels/base/status.h"
-#include "kernels/cluster_entries.h"
 
 namespace rasq::train {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 50;
-// As in rasq_config.json (engine/model_config.cc).
-constexpr int64_t kMaxSummaries = 32;
-constexpr double kSlowestDecay = 0.999999;
-constexpr int64_t kMaxMemoryTokens = 1 << 24;
 
 template <typename Value>
 Value Choice(FieldReader& fields, const char* name, const std::map<std::string, Value>& values,
@@ -113,14 +109,14 @@ void ReadMemoryFields(FieldReader& fields, Recipe& recipe) {
   recipe.summary_slots =
       static_cast<int32_t>(fields.Int("summary_slots", 0, kMaxSummaries, recipe.summary_slots));
   recipe.summary_decay =
-      static_cast<float>(fields.Number("summary_decay", 0, kSlowestDecay, recipe.summary_decay));
+      static_cast<float>(fields.Number("summary_decay", 0, kMaxSummaryDecay, recipe.summary_decay));
   Needs(fields, "summary_decay", "summary_slots");
   const auto read = [&](const char* name, int64_t min, int64_t max) -> std::optional<int32_t> {
     if (!fields.Has(name)) return std::nullopt;
     return static_cast<int32_t>(fields.Int(name, min, max));
   };
-  recipe.clusters = read("clusters", 0, kMaxClusters);
-  recipe.read_clusters = read("read_clusters", 1, kMaxClusters);
+  recipe.clusters = read("clusters", 0, kMaxMemoryClusters);
+  recipe.read_clusters = read("read_clusters", 1, kMaxMemoryClusters);
   recipe.cluster_min_entries = read("cluster_min_entries", 0, kMaxMemoryTokens);
   Needs(fields, "read_clusters", "clusters");
   Needs(fields, "cluster_min_entries", "clusters");
